@@ -1,0 +1,3 @@
+/// The adaptor.
+#[derive(Debug)]
+pub struct RegisterBackend;
