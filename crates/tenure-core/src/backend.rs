@@ -167,6 +167,8 @@ pub struct Place {
     /// When the earliest lease in the way can end without any message being sent; the claim
     /// should be sent again then. `None` if only a message can end it.
     pub check_in: Option<Duration>,
+    /// Store time of this reply, on stores with a clock.
+    pub now: Option<Micros>,
 }
 
 /// A holder or waiter whose sign of life is due.
@@ -179,33 +181,37 @@ pub struct Member {
     pub token: Token,
     /// The token's public identity.
     pub id: MemberId,
-    /// The ttl that the lease should have from now on.
+    /// The ttl of its lease.
     pub ttl: Duration,
     /// The fence it holds; `None` while it only waits.
     pub fence: Option<Fence>,
     /// Whether the lease outlives this process.
     pub detached: bool,
+    /// Whether `ttl` and `detached` are to be changed to what they are here. A plain renewal
+    /// leaves them, so that one that lands late undoes nothing.
+    pub change: bool,
 }
 
 impl Member {
     /// A member, for backends' tests.
     pub fn new(name: LockName, token: Token, ttl: Duration, fence: Option<Fence>) -> Self {
         let id = token.member();
-        Self {
-            name,
-            token,
-            id,
-            ttl,
-            fence,
-            detached: false,
-        }
+        Self { name, token, id, ttl, fence, detached: false, change: false }
     }
 
-    /// The same member, judged by its ttl alone from now on.
+    /// The same member with its ttl and `detached` to be changed.
     #[must_use]
-    pub fn detached(mut self, detached: bool) -> Self {
+    pub fn changed(mut self, ttl: Duration, detached: bool) -> Self {
+        self.ttl = ttl;
         self.detached = detached;
+        self.change = true;
         self
+    }
+
+    /// The change that is asked for.
+    pub fn lasting(&self) -> Option<crate::machine::Lasting> {
+        let Self { ttl, detached, .. } = *self;
+        self.change.then_some(crate::machine::Lasting { ttl, detached })
     }
 }
 

@@ -1,26 +1,63 @@
 //! One lock for every store: vocabulary, rules, store traits and the manager.
 //!
-//! In reading order.
+//! Two doors. Users of locks begin at [`LockManager`] and [`LockGuard`]; authors of stores begin
+//! at [`backend`] and [`register`]. The modules stand in reading order.
+
+mod name;
+mod values;
+mod token;
+mod owner;
+mod error;
+mod capability;
+mod view;
+
+pub mod machine;
 
 pub mod backend;
-mod capability;
-pub mod clock;
-mod error;
-pub mod machine;
-mod name;
-mod owner;
+mod listeners;
 pub mod register;
-mod token;
-mod values;
-mod view;
+
+pub mod clock;
+mod phase;
+mod timers;
+mod alarm;
+mod loss;
+mod lease;
+mod janitor;
+mod claims;
+mod metrics;
+mod keeper;
+
+mod conflict;
+mod held;
+mod attempt;
+mod guard;
+mod request;
+mod manager;
+mod watch;
+pub mod blocking;
+
+/// The atomics behind [`phase`]; a model checker puts its own in their place.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicU8, Ordering};
+}
 
 /// The longest value a lock keeps, in bytes.
 pub const VALUE_MAX: usize = 1024 * 1024;
 
 pub use capability::{Capabilities, EndsWith, JudgedBy, Wakes};
+pub use conflict::{Conflict, RetryConfig};
 pub use error::{Error, ErrorKind, Result};
+pub use guard::{LockGuard, LockWatch, NotReleased};
+pub use held::LockToken;
+pub use listeners::Listeners;
+pub use loss::LossReason;
+pub use manager::{Health, LockManager, LockManagerBuilder};
+pub use metrics::MetricsSnapshot;
 pub use name::LockName;
 pub use owner::{Details, Owner};
+pub use request::{Answer, LockRequest};
 pub use token::{ClaimId, HolderId, MemberId, Token};
 pub use values::{Fence, Micros, Priority, Seats, Ttl};
 pub use view::{HolderView, Utc, ValueView, View, WaiterView};
+pub use watch::Watch;

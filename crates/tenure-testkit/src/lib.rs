@@ -1,1 +1,3 @@
-//! x
+//! What stores are put on trial with.
+
+pub mod history;

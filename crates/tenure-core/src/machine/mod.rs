@@ -19,4 +19,4 @@ mod upkeep;
 
 pub use codec::RECORD_MAX;
 pub use state::{Cell, Now, Vigil};
-pub use turn::{Effects, Turn};
+pub use turn::{Effects, Lasting, Turn};

@@ -84,7 +84,12 @@ impl Holder {
     }
 
     pub(super) fn grant(&self, now: Now<'_>) -> Grant {
-        let mut grant = Grant::new(self.fence, self.seats, self.renewed, self.term);
+        // Without a clock a sign of life that carries the fence stands for the whole ttl.
+        let term = match now {
+            Now::Store(_) => self.term,
+            Now::Observed { .. } => self.ttl,
+        };
+        let mut grant = Grant::new(self.fence, self.seats, self.renewed, term);
         grant.handed_over = self.handed_over;
         if let Now::Store(now) = now {
             grant.now = Some(now);
@@ -250,6 +255,11 @@ impl Cell {
     /// The ids of the waiters, next first.
     pub fn waiter_ids(&self) -> impl Iterator<Item = MemberId> + '_ {
         self.queue.iter().map(|w| w.member)
+    }
+
+    /// Whether `member` holds or waits.
+    pub fn has(&self, member: MemberId) -> bool {
+        self.holder_ids().chain(self.waiter_ids()).any(|m| m == member)
     }
 
     /// How an observer judges `member`: the fence it must have shown a sign of life with to have

@@ -23,6 +23,15 @@ pub struct Effects {
     pub gone: Vec<(MemberId, Departure)>,
 }
 
+/// How long a lease lasts without a sign of life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lasting {
+    /// Its ttl.
+    pub ttl: Duration,
+    /// Whether no process has to stand behind it.
+    pub detached: bool,
+}
+
 /// One transition of a [`Cell`].
 ///
 /// Made by [`Turn::begin`], which first ends what is over; then at most one verb; then
@@ -124,22 +133,22 @@ impl<'a> Turn<'a> {
         self.serve();
     }
 
-    /// Takes a sign of life of a holder or waiter. `ttl` is what its lease should have from now on.
-    pub fn renew(
-        &mut self,
-        member: MemberId,
-        ttl: Duration,
-        detached: bool,
-    ) -> Result<Kept, Departure> {
+    /// Takes a sign of life of a holder or waiter. Only `change` touches how long the lease lasts
+    /// and whether it outlives its process: a renewal that lands late must not undo a change.
+    pub fn renew(&mut self, member: MemberId, change: Option<Lasting>) -> Result<Kept, Departure> {
         let now = self.now;
         if let Some(holder) = self.cell.holders.iter_mut().find(|h| h.member == member) {
+            let until = holder.until();
+            let change = change.filter(|c| holder.ttl != c.ttl || holder.detached != c.detached);
+            if let Some(change) = change {
+                holder.ttl = change.ttl;
+                holder.detached = change.detached;
+            }
             // Without a clock the sign of life stands outside the record; a change does not.
-            let changes = holder.ttl != ttl || holder.detached != detached;
-            if matches!(now, Now::Store(_)) || changes {
-                holder.ttl = ttl;
-                holder.detached = detached;
-                holder.term = ttl;
+            if matches!(now, Now::Store(_)) || change.is_some() {
                 holder.renewed = now.stamp();
+                // Never earlier than was promised before.
+                holder.term = holder.ttl.max(until.since(holder.renewed));
                 holder.handed_over = false;
                 self.effects.changed = true;
             }
@@ -491,11 +500,11 @@ impl<'a> Turn<'a> {
             Now::Observed { .. } => None,
         };
         let holders = self.cell.holders.iter().map(|h| h.view(now)).collect();
-        Place {
-            ahead,
-            holders,
-            check_in,
-        }
+        let now = match self.now {
+            Now::Store(now) => Some(now),
+            Now::Observed { .. } => None,
+        };
+        Place { ahead, holders, check_in, now }
     }
 
     fn waiting(&self, claim: ClaimId) -> Option<&Waiter> {

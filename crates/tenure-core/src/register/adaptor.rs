@@ -1,3 +1,441 @@
-/// The adaptor.
-#[derive(Debug)]
-pub struct RegisterBackend;
+//! The adaptor: a machine over a register is a backend.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::observe::{Judgement, Observer};
+use super::{Loaded, Register, Sign, Swap};
+use crate::backend::{
+    Backend, Change, Claim, Departure, Event, Evicted, Eviction, LeaseRef, Listener, Member,
+    Release, Renewal, Value, Verdict,
+};
+use crate::capability::Capabilities;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::listeners::Listeners;
+use crate::machine::{Cell, Effects, Now, Turn};
+use crate::name::LockName;
+use crate::token::MemberId;
+use crate::values::Seats;
+use crate::view::{HolderView, View};
+
+/// How often a transition is tried again when others were first.
+const SWAP_ATTEMPTS: u32 = 200;
+/// How many members one turn looks at.
+const MAX_LOOKS: usize = 32;
+
+/// A full backend over a [`Register`].
+///
+/// Every verb is one loop: load the record, take a turn of the machine over it, swap it in. A
+/// swap with an unknown outcome is resolved by taking the turn again over what is there then: all
+/// verbs are idempotent per token.
+pub struct RegisterBackend<R> {
+    register: R,
+    clock: Arc<dyn Clock>,
+    observer: Observer,
+    listeners: Listeners,
+}
+
+impl<R: Register> RegisterBackend<R> {
+    /// A backend over `register` that observes by `clock`.
+    pub fn new(register: R, clock: Arc<dyn Clock>) -> Self {
+        Self { register, clock, observer: Observer::default(), listeners: Listeners::default() }
+    }
+
+    /// The register underneath.
+    pub fn register(&self) -> &R {
+        &self.register
+    }
+
+    /// Takes one turn over the record of `name` and stores what follows from it.
+    ///
+    /// `verb` is run as often as it takes, always over a fresh copy. `admits` is the member that
+    /// it may bring in, whose sign of life has to be there first.
+    async fn transact<T>(
+        &self,
+        name: &LockName,
+        admits: Option<&Member>,
+        verb: impl Fn(&mut Turn<'_>) -> T + Send,
+        blocked: impl Fn(&T) -> bool + Send,
+    ) -> Result<Done<T>>
+    where
+        T: Send,
+    {
+        let mut unknown = None;
+        let mut admitted = false;
+        for attempt in 0..SWAP_ATTEMPTS {
+            let loaded = self.register.load(name).await?;
+            let before = decode(&loaded, name)?;
+            let turned = self.take_turn(name, &before, &loaded, &verb, &blocked).await?;
+            let Turned { answer, after, effects, looks } = turned;
+            if !effects.changed {
+                if admitted && let Some(member) = admits
+                    && !after.has(member.id)
+                {
+                    self.register.dismiss(name, member.id).await;
+                }
+                return Ok(Done { answer, unknown, looks, after });
+            }
+            if let Some(member) = admits
+                && !admitted
+                && after.has(member.id)
+                && !before.has(member.id)
+            {
+                self.register.admit(member).await?;
+                admitted = true;
+            }
+            let record = after.encode(name)?;
+            match self.register.swap(name, &loaded.version, &record).await {
+                Swap::Won => {
+                    self.tell(name, &effects).await;
+                    self.drop_signs(name, &before, &after, admits.filter(|_| admitted)).await;
+                    return Ok(Done { answer, unknown, looks, after });
+                }
+                Swap::Lost => {}
+                Swap::Unknown(error) => unknown = Some(error),
+                Swap::Failed(error) => {
+                    if admitted && let Some(member) = admits {
+                        self.register.dismiss(name, member.id).await;
+                    }
+                    return Err(error);
+                }
+            }
+            self.register.pause(attempt).await;
+        }
+        Err(unknown.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::Unreachable,
+                format!("{SWAP_ATTEMPTS} attempts were overtaken by other processes"),
+            )
+            .with_help("very many processes work on this name at once; try again")
+        }))
+    }
+
+    /// Takes the turn, and again as long as it runs into members that are seen to be dead.
+    async fn take_turn<T>(
+        &self,
+        name: &LockName,
+        before: &Cell,
+        loaded: &Loaded,
+        verb: &(impl Fn(&mut Turn<'_>) -> T + Send),
+        blocked: &(impl Fn(&T) -> bool + Send),
+    ) -> Result<Turned<T>> {
+        let mut dead: Vec<MemberId> = Vec::new();
+        let mut looks: Vec<Judgement> = Vec::new();
+        loop {
+            let mut after = before.clone();
+            let now = match loaded.now {
+                Some(now) => Now::Store(now),
+                None => Now::Observed { wall: self.clock.wall(), dead: &dead },
+            };
+            let mut turn = Turn::begin(&mut after, now, loaded.floor);
+            let answer = verb(&mut turn);
+            let effects = turn.end();
+            let mut suspects: Vec<MemberId> = Vec::new();
+            if loaded.now.is_none() {
+                suspects.extend(effects.granted.iter().map(|(member, _)| *member));
+                if blocked(&answer) {
+                    suspects.extend(before.holder_ids());
+                    suspects.extend(before.waiter_ids().next());
+                }
+                suspects.retain(|m| {
+                    before.has(*m) && looks.iter().all(|l| l.member != *m) && !dead.contains(m)
+                });
+                suspects.truncate(MAX_LOOKS);
+            }
+            let judged = self.judge(name, before, &suspects).await?;
+            let died = judged.iter().filter(|j| j.dead).map(|j| j.member);
+            let any_died = dead.len();
+            dead.extend(died);
+            looks.extend(judged);
+            if any_died == dead.len() {
+                return Ok(Turned { answer, after, effects, looks });
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        name: &LockName,
+        cell: &Cell,
+        members: &[MemberId],
+    ) -> Result<Vec<Judgement>> {
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        let signs = self.register.signs(name, members).await?;
+        let unseen: Vec<MemberId> =
+            members.iter().copied().filter(|m| !self.observer.has_seen(name, *m)).collect();
+        let recalled = if unseen.is_empty() {
+            Vec::new()
+        } else {
+            self.register.recall(name, &unseen).await
+        };
+        let now = self.clock.now();
+        Ok(signs
+            .into_iter()
+            .filter_map(|sign| {
+                let vigil = cell.vigil(sign.member)?;
+                let recalled = recalled.iter().find(|o| o.member == sign.member).copied();
+                Some(self.observer.judge(name, vigil, sign, recalled, now))
+            })
+            .collect())
+    }
+
+    /// Wakes whoever was granted or ended, here and elsewhere.
+    async fn tell(&self, name: &LockName, effects: &Effects) {
+        let granted = effects.granted.iter().map(|(member, _)| *member);
+        let gone = effects.gone.iter().map(|(member, _)| *member);
+        let all: Vec<MemberId> = granted.chain(gone).collect();
+        if all.is_empty() {
+            return;
+        }
+        self.register.wake(name, &all).await;
+        for (member, _) in &effects.granted {
+            // Without the grant: the lease begins with the new holder's own sign of life.
+            let (name, member) = (name.clone(), *member);
+            self.listeners.tell(&Event::Granted { name, member, grant: None });
+        }
+        for (member, departure) in &effects.gone {
+            let (name, member, departure) = (name.clone(), *member, departure.clone());
+            self.listeners.tell(&Event::Gone { name, member, departure });
+        }
+    }
+
+    async fn drop_signs(&self, name: &LockName, before: &Cell, after: &Cell, admitted: Option<&Member>) {
+        let left = before.holder_ids().chain(before.waiter_ids()).chain(admitted.map(|m| m.id));
+        for member in left.filter(|m| !after.has(*m)) {
+            self.register.dismiss(name, member).await;
+        }
+        let members: Vec<MemberId> = after.holder_ids().chain(after.waiter_ids()).collect();
+        self.observer.keep_only(name, &members);
+    }
+
+    /// Shows what was seen outside the record: when a holder last gave a sign, and when observers
+    /// will give it up.
+    fn complete(&self, holders: &mut [HolderView], signs: &[Sign], looks: &[Judgement]) {
+        for holder in holders {
+            if let Some(at) = signs.iter().find(|s| s.member == holder.member).and_then(|s| s.at) {
+                holder.renewed = holder.renewed.max(at);
+                holder.until = holder.renewed.plus(holder.ttl);
+            }
+            if let Some(look) = looks.iter().find(|l| l.member == holder.member) {
+                holder.quiet_for = look.quiet_for;
+            }
+        }
+    }
+
+    async fn complete_holders(&self, name: &LockName, holders: &mut [HolderView], looks: &[Judgement]) {
+        let members: Vec<MemberId> = holders.iter().map(|h| h.member).take(MAX_LOOKS).collect();
+        // Reading only: what cannot be read is shown as it stands in the record.
+        let signs = self.register.signs(name, &members).await.unwrap_or_default();
+        self.complete(holders, &signs, looks);
+    }
+
+    fn observed(&self) -> bool {
+        self.register.capabilities().judged_by == crate::capability::JudgedBy::Observation
+    }
+}
+
+struct Turned<T> {
+    answer: T,
+    after: Cell,
+    effects: Effects,
+    looks: Vec<Judgement>,
+}
+
+struct Done<T> {
+    answer: T,
+    /// An earlier swap of this call with an outcome that nobody knows.
+    unknown: Option<Error>,
+    looks: Vec<Judgement>,
+    after: Cell,
+}
+
+fn decode(loaded: &Loaded, name: &LockName) -> Result<Cell> {
+    let Some(bytes) = &loaded.bytes else { return Ok(Cell::default()) };
+    let (of, cell) = Cell::decode(bytes)?;
+    if of != *name {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the record found under this name is that of {of:?}"),
+        ));
+    }
+    Ok(cell)
+}
+
+impl<R: Register> Backend for RegisterBackend<R> {
+    fn capabilities(&self) -> &Capabilities {
+        self.register.capabilities()
+    }
+
+    fn address(&self) -> Arc<str> {
+        self.register.address()
+    }
+
+    async fn acquire(&self, claim: &Claim) -> Result<Verdict> {
+        let mut member = Member::new(claim.name.clone(), claim.token.clone(), claim.ttl, None);
+        member.detached = claim.detached;
+        let blocked = |v: &Verdict| matches!(v, Verdict::Queued(_) | Verdict::Busy(_));
+        let done = self
+            .transact(&claim.name, Some(&member), |turn| turn.acquire(claim), blocked)
+            .await?;
+        let mut verdict = done.answer;
+        if let Verdict::Queued(place) | Verdict::Busy(place) = &mut verdict
+            && self.observed()
+        {
+            self.complete_holders(&claim.name, &mut place.holders, &done.looks).await;
+            place.check_in = done.looks.iter().map(|l| l.left).min();
+        }
+        if matches!(verdict, Verdict::Busy(_)) && self.observed() {
+            // This process may be gone before the ttl is over; the next one goes on observing.
+            let seen: Vec<_> = done.looks.iter().map(|l| l.observation).collect();
+            self.register.remember(&claim.name, &seen).await;
+        }
+        Ok(verdict)
+    }
+
+    async fn withdraw(&self, claim: &Claim) -> Result<()> {
+        let keep = claim.tombstone_for();
+        let done = self
+            .transact(
+                &claim.name,
+                None,
+                |turn| turn.withdraw(claim.id, claim.member, keep),
+                |()| false,
+            )
+            .await?;
+        if !done.after.has(claim.member) {
+            self.register.dismiss(&claim.name, claim.member).await;
+        }
+        let seen = self.observer.of(&claim.name);
+        if !seen.is_empty() {
+            self.register.remember(&claim.name, &seen).await;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
+        let mut renewals = Vec::with_capacity(members.len());
+        for member in members {
+            renewals.push(self.renew_one(member).await);
+        }
+        renewals
+    }
+
+    async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
+        let done = self
+            .transact(&lease.name, None, |turn| turn.downgrade(lease.id, seats), |_| false)
+            .await?;
+        Ok(done.answer)
+    }
+
+    async fn release(&self, lease: &LeaseRef, value: Option<&Value>) -> Result<Release> {
+        let done = self
+            .transact(&lease.name, None, |turn| turn.release(lease.id, value), |_| false)
+            .await?;
+        match (done.answer, done.unknown) {
+            // An earlier swap of this call may have released it, and the record forgot since.
+            (Release::NotHeld(Departure::Forgotten), Some(error)) => Err(error),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    async fn put(&self, lease: &LeaseRef, value: &Value) -> Result<Change> {
+        let done =
+            self.transact(&lease.name, None, |turn| turn.put(lease.id, value), |_| false).await?;
+        Ok(done.answer)
+    }
+
+    async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
+        let done = self.transact(name, None, |turn| turn.evict(why), |_| false).await?;
+        match (done.answer, done.unknown) {
+            (Evicted::NobodyThere | Evicted::FenceMoved(_), Some(error)) => Err(error),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    async fn inspect(&self, name: &LockName) -> Result<View> {
+        let loaded = self.register.load(name).await?;
+        let before = decode(&loaded, name)?;
+        // A turn that is not stored: dead holders are left out, as anybody who asks would find.
+        let turned = self.take_turn(name, &before, &loaded, &|_| (), &|()| true).await?;
+        let now = loaded.now.unwrap_or_else(|| self.clock.wall());
+        let mut view = turned.after.view(name.clone(), now);
+        if self.observed() {
+            self.complete_holders(name, &mut view.holders, &turned.looks).await;
+        }
+        Ok(view)
+    }
+
+    async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
+        let mut views = Vec::new();
+        for name in self.register.names(prefix, usize::MAX).await? {
+            if limit <= views.len() {
+                break;
+            }
+            let view = self.inspect(&name).await?;
+            if !view.holders.is_empty() || !view.waiters.is_empty() || view.value.is_some() {
+                views.push(view);
+            }
+        }
+        Ok(views)
+    }
+
+    fn subscribe(&self, listener: Weak<dyn Listener>) {
+        self.listeners.add(listener.clone());
+        self.register.subscribe(listener);
+    }
+
+    fn watch(&self, claim: &Claim, waits: bool) -> bool {
+        self.register.watch(claim, waits)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.register.ping().await
+    }
+
+    fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {
+        self.register.keys(name)
+    }
+}
+
+impl<R: Register> RegisterBackend<R> {
+    /// A sign of life, then a look whether the record still lists the member: in this order, so
+    /// that whoever is listed afterwards has been seen alive since.
+    async fn renew_one(&self, member: &Member) -> Renewal {
+        let beat = if self.observed() { self.register.beat(member).await } else { Ok(()) };
+        // A sign that is not there may have been dropped with its member: the record tells.
+        if let Err(error) = &beat
+            && error.kind() != ErrorKind::NotHeld
+        {
+            return Renewal::Unknown(error.clone());
+        }
+        let verb = |turn: &mut Turn<'_>| turn.renew(member.id, member.lasting());
+        match self.transact(&member.name, None, verb, |_| false).await {
+            Ok(Done { answer: Ok(kept), .. }) => match beat {
+                Ok(()) => Renewal::Kept(kept),
+                Err(error) => Renewal::Unknown(error),
+            },
+            Ok(Done { answer: Err(departure), .. }) => {
+                self.register.dismiss(&member.name, member.id).await;
+                Renewal::Gone(departure)
+            }
+            Err(error) => Renewal::Unknown(error),
+        }
+    }
+}
+
+impl<R> fmt::Debug for RegisterBackend<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisterBackend").finish_non_exhaustive()
+    }
+}
+
+/// How long to pause before attempt `attempt` of a swap that others keep winning: full jitter
+/// below a bound that doubles from 50 us to 10 ms.
+pub fn swap_pause(attempt: u32) -> Duration {
+    let bound = Duration::from_micros(50 << attempt.min(8)).min(Duration::from_millis(10));
+    bound.mul_f64(rand::random::<f64>())
+}

@@ -18,7 +18,9 @@ use crate::name::LockName;
 use crate::token::MemberId;
 use crate::values::{Fence, Micros};
 
-pub use adaptor::RegisterBackend;
+pub(crate) use observe::DRIFT_PERCENT;
+
+pub use adaptor::{RegisterBackend, swap_pause};
 
 /// The version of a record, opaque to the adaptor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -101,7 +103,8 @@ pub trait Register: Send + Sync + 'static {
     /// Drops the sign of life of a member that left. A failure only leaves litter.
     fn dismiss(&self, name: &LockName, member: MemberId) -> impl Future<Output = ()> + Send;
 
-    /// Renews the sign of life of an admitted member; never makes a new one.
+    /// Renews the sign of life of an admitted member; never makes a new one: `NotHeld` if there
+    /// is none.
     fn beat(&self, member: &Member) -> impl Future<Output = Result<()>> + Send;
 
     /// The signs of life of these members, in their order, freshly read.
@@ -136,8 +139,12 @@ pub trait Register: Send + Sync + 'static {
     fn subscribe(&self, listener: Weak<dyn Listener>);
 
     /// Tells that a claim waits or stopped waiting in this process; see
-    /// [`Backend::watch`](crate::backend::Backend::watch). `holders` may be watched for death.
+    /// [`Backend::watch`](crate::backend::Backend::watch).
     fn watch(&self, claim: &Claim, waits: bool) -> bool;
+
+    /// Pauses before a swap is tried again that others won, for about
+    /// [`swap_pause`]`(attempt)`.
+    fn pause(&self, attempt: u32) -> impl Future<Output = ()> + Send;
 
     /// Asks the store whether it is there.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;

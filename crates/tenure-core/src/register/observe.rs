@@ -85,6 +85,16 @@ impl Observer {
         }
     }
 
+    /// Whether this observer has looked at the member before.
+    pub(super) fn has_seen(&self, name: &LockName, member: MemberId) -> bool {
+        self.seen.lock().get(name).is_some_and(|all| all.iter().any(|o| o.member == member))
+    }
+
+    /// What it saw of the members of `name`.
+    pub(super) fn of(&self, name: &LockName) -> Vec<Observation> {
+        self.seen.lock().get(name).cloned().unwrap_or_default()
+    }
+
     /// Forgets members of `name` that are members no more.
     pub(super) fn keep_only(&self, name: &LockName, members: &[MemberId]) {
         let mut seen = self.seen.lock();

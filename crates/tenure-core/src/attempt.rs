@@ -1,0 +1,646 @@
+//! One acquire, from the first request to the guard, the refusal or the withdrawal.
+//!
+//! Cancel safe at every await: an [`Attempt`] that is dropped before it holds is handed to the
+//! janitor, which withdraws it at the store, whatever became of its requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alarm::before;
+use crate::backend::{
+    Claim, Departure, Eviction, Grant, Kept, Place, Reason, Refusal, Renewal, Verdict,
+};
+use crate::capability::{JudgedBy, Wakes};
+use crate::claims::{Entry, Told};
+use crate::clock::Moment;
+use crate::conflict::{Conflict, RetryConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::LockGuard;
+use crate::janitor::Job;
+use crate::lease::{Lease, deadline, earliest_end};
+use crate::manager::Inner;
+use crate::token::Token;
+use crate::values::{Fence, Seats};
+use crate::view::{HolderView, ValueView};
+
+/// How long one call to the store may take before its outcome counts as unknown.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time that a call is given, however short the wait timeout is.
+const CALL_AT_LEAST: Duration = Duration::from_secs(2);
+/// How long the caller of a timed-out acquire waits for the withdrawal before the janitor takes it.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
+/// How old what is known of the store's clock may be to place a grant that was pushed.
+const STORE_TIME_MAX_AGE: Duration = Duration::from_secs(15);
+
+/// Everything an acquire was asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) claim: Claim,
+    pub(crate) renew_every: Option<Duration>,
+    /// `Some(0)` tries once.
+    pub(crate) wait_timeout: Option<Duration>,
+    pub(crate) conflict: Conflict,
+    pub(crate) retry: Option<RetryConfig>,
+}
+
+/// How an acquire ended.
+pub(crate) enum Acquired {
+    Guard(LockGuard),
+    Value(ValueView),
+    Busy(Vec<HolderView>),
+}
+
+/// Runs `wish` to its end.
+pub(crate) async fn acquire(inner: &Arc<Inner>, wish: Wish) -> Result<Acquired> {
+    let started = inner.clock().now();
+    let until = wish.wait_timeout.map_or(Moment::NEVER, |wait| started.plus(wait));
+    let mut run = Run { inner, wish, started, until, tries: 0, conflicted: false };
+    let ended = run.run().await;
+    match &ended {
+        Ok(Acquired::Guard(_)) => inner.metrics().acquired(inner.clock().now().since(started)),
+        Ok(Acquired::Value(_)) => {}
+        Ok(Acquired::Busy(_)) => inner.metrics().not_acquired("busy"),
+        Err(error) => inner.metrics().not_acquired(error.kind().as_str()),
+    }
+    ended
+}
+
+/// The state of one acquire over all its tokens.
+struct Run<'a> {
+    inner: &'a Arc<Inner>,
+    wish: Wish,
+    started: Moment,
+    until: Moment,
+    tries: u32,
+    conflicted: bool,
+}
+
+/// What a step of an attempt leads to.
+enum Step {
+    Done(Acquired),
+    /// Ask again now.
+    Again,
+    /// The token is used up; start with a new one.
+    Anew,
+}
+
+/// Where an attempt waits, and what it knows.
+struct Sight {
+    sent: Moment,
+    place: Place,
+    /// What the store's clock said, and when the request was sent that it answered.
+    store_time: Option<(Moment, crate::values::Micros)>,
+}
+
+impl Run<'_> {
+    async fn run(&mut self) -> Result<Acquired> {
+        loop {
+            let mut attempt = Attempt::new(self.inner, self.wish.claim.clone(), self.wish.renew_every);
+            if let Some(ended) = self.with(&mut attempt).await? {
+                return Ok(ended);
+            }
+            let token = Token::random();
+            self.wish.claim.member = token.member();
+            self.wish.claim.id = self.wish.claim.member.claim();
+            self.wish.claim.token = token;
+        }
+    }
+
+    /// Runs one attempt; `None` if its token is used up.
+    async fn with(&mut self, attempt: &mut Attempt) -> Result<Option<Acquired>> {
+        let clock = self.inner.clock().clone();
+        let mut last_answer = clock.now();
+        let mut poll = Poll::new(self.inner);
+        loop {
+            self.inner.check_open()?;
+            let sent = clock.now();
+            let answer = attempt.ask(self.until).await;
+            let verdict = match answer {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    self.inner.metrics().store_error("acquire", error.kind());
+                    // A place in the queue outlives a short silence of the store.
+                    let queued = attempt.calls_answered() && attempt.claim.wait;
+                    let patience = last_answer.plus(attempt.claim.wait_ttl).min(self.until);
+                    if !queued || !error.kind().is_transient() || patience <= clock.now() {
+                        return Err(error);
+                    }
+                    let pause = poll.next_pause();
+                    self.inner.keeper().sleep_until(clock.now().plus(pause).min(patience)).await;
+                    continue;
+                }
+            };
+            last_answer = clock.now();
+            let step = match verdict {
+                Verdict::Granted(grant) => match attempt.take(sent, grant).await? {
+                    Some(guard) => Step::Done(Acquired::Guard(guard)),
+                    None => Step::Anew,
+                },
+                Verdict::Value(value) => {
+                    attempt.settled();
+                    Step::Done(Acquired::Value(value))
+                }
+                Verdict::Refused(Refusal::Departed(how)) => {
+                    attempt.settled();
+                    tracing::debug!(lock = %attempt.claim.name, %how, "asking anew");
+                    Step::Anew
+                }
+                Verdict::Refused(refusal) => {
+                    attempt.settled();
+                    return Err(refused(&refusal));
+                }
+                Verdict::Busy(place) => {
+                    attempt.settled();
+                    self.conflict();
+                    self.busy(place, &mut poll).await?
+                }
+                Verdict::Queued(place) => {
+                    self.conflict();
+                    let store_time = place.now.map(|now| (sent, now));
+                    let sight = Sight { sent, place, store_time };
+                    self.queued(attempt, sight, &mut poll).await?
+                }
+            };
+            match step {
+                Step::Done(ended) => return Ok(Some(ended)),
+                Step::Again => {}
+                Step::Anew => return Ok(None),
+            }
+        }
+    }
+
+    fn conflict(&mut self) {
+        if !self.conflicted {
+            self.conflicted = true;
+            self.inner.metrics().conflict();
+        }
+    }
+
+    /// The seats are taken and the claim has no place in the queue.
+    async fn busy(&mut self, place: Place, poll: &mut Poll) -> Result<Step> {
+        if self.steal_stale(&place.holders).await? {
+            return Ok(Step::Again);
+        }
+        self.tries += 1;
+        let now = self.inner.clock().now();
+        let pause = match &self.wish.retry {
+            Some(retry) if self.tries < retry.max_attempts => retry.jittered(self.tries),
+            Some(_) => return Ok(Step::Done(Acquired::Busy(place.holders))),
+            None if self.waits() => poll.next_pause(),
+            None => return Ok(Step::Done(Acquired::Busy(place.holders))),
+        };
+        if self.until <= now {
+            return Err(self.timed_out(place));
+        }
+        if self.wish.retry.is_some() {
+            self.inner.metrics().retried();
+        }
+        self.inner.keeper().sleep_until(now.plus(pause).min(self.until)).await;
+        Ok(Step::Again)
+    }
+
+    /// The claim has a place in the queue: waits for an event, or until it is time to ask.
+    async fn queued(&mut self, attempt: &mut Attempt, sight: Sight, poll: &mut Poll) -> Result<Step> {
+        if self.steal_stale(&sight.place.holders).await? {
+            return Ok(Step::Again);
+        }
+        let clock = self.inner.clock().clone();
+        let pushed = attempt.wait_in_queue(&sight.place);
+        self.inner.tell_waiting(&attempt.claim, &sight.place);
+        let now = clock.now();
+        if self.until <= now {
+            attempt.withdraw().await;
+            return Err(self.timed_out(sight.place));
+        }
+        let mut ask_at = now.plus(poll.pause(pushed, sight.place.check_in));
+        if let Conflict::StealStale { after } = self.wish.conflict {
+            let quiet = sight.place.holders.iter().map(|h| h.quiet_for).max().unwrap_or_default();
+            ask_at = ask_at.min(now.plus(after.saturating_sub(quiet) + Duration::from_millis(10)));
+        }
+        let alarm = self.inner.keeper().sleep_until(ask_at.min(self.until));
+        let told = before(alarm, attempt.told()).await;
+        if let Some(Told { grant: Some(grant), .. }) = told
+            && let Some(end) = pushed_end(&sight, grant, clock.now())
+        {
+            return Ok(match attempt.hold(grant, end, false) {
+                Some(guard) => Step::Done(Acquired::Guard(guard)),
+                None => Step::Anew,
+            });
+        }
+        if told.is_some() {
+            poll.reset();
+        }
+        Ok(Step::Again)
+    }
+
+    fn waits(&self) -> bool {
+        self.wish.wait_timeout != Some(Duration::ZERO) && self.wish.conflict != Conflict::Fail
+    }
+
+    fn timed_out(&self, place: Place) -> Error {
+        let waited = self.inner.clock().now().since(self.started);
+        let queue = match place.ahead {
+            0 => String::new(),
+            n => format!(", {n} ahead in the queue"),
+        };
+        Error::new(
+            ErrorKind::WaitTimeout,
+            format!("not free within the wait timeout ({:.1} s{queue})", waited.as_secs_f64()),
+        )
+        .with_help("wait longer, or look who holds it: `tenure status NAME`")
+        .with_holders(place.holders)
+    }
+
+    /// Takes the lock from holders that gave no sign of life for too long; `true` if there were
+    /// any.
+    async fn steal_stale(&self, holders: &[HolderView]) -> Result<bool> {
+        let Conflict::StealStale { after } = self.wish.conflict else { return Ok(false) };
+        let mut stole = false;
+        for holder in holders {
+            let missing_two = holder.details.renews_every.map_or(Duration::ZERO, |every| every * 2);
+            if holder.quiet_for < after.max(missing_two) {
+                continue;
+            }
+            let why = format!("no sign of life for {:.0} s", holder.quiet_for.as_secs_f64());
+            let by = self.wish.claim.details.owner.label.clone();
+            let eviction = Eviction {
+                only_if: Some(holder.fence),
+                stolen: true,
+                reason: Reason { by, why: why.into() },
+            };
+            let evicted = self.inner.backend().evict(&self.wish.claim.name, &eviction).await?;
+            if matches!(evicted, crate::backend::Evicted::Done(_)) {
+                self.inner.metrics().stale_claimed();
+            }
+            stole = true;
+        }
+        Ok(stole)
+    }
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    match refusal {
+        Refusal::Mismatch { of } => mismatch(*of),
+        Refusal::UpgradePending => Error::new(
+            ErrorKind::Deadlock,
+            "another holder already waits to upgrade; both would wait for ever",
+        )
+        .with_help("release the shared lock and acquire it exclusively"),
+        Refusal::NotHeld => Error::new(ErrorKind::NotHeld, "only a holder can upgrade"),
+        Refusal::Departed(how) => {
+            Error::new(ErrorKind::Lost, format!("the lock is not held any more: {how}"))
+        }
+        Refusal::Withdrawn => {
+            Error::new(ErrorKind::Unknown, "the claim was withdrawn while it was being granted")
+        }
+    }
+}
+
+pub(crate) fn mismatch(of: u32) -> Error {
+    let there = if of == Seats::MANY { "unlimited".to_owned() } else { of.to_string() };
+    Error::new(
+        ErrorKind::Mismatch,
+        format!("the present holders and waiters count {there} seats, this claim another number"),
+    )
+    .with_help("all users of one name must name the same number of permits")
+}
+
+/// When a lease can end at the earliest that was granted by a message: by what is known of the
+/// store's clock. `None` if that is too old; then the store is asked.
+fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
+    let (sent, store_now) = sight.store_time?;
+    if STORE_TIME_MAX_AGE < now.since(sight.sent) {
+        return None;
+    }
+    // The request was sent before the store said `store_now`; the grant came so much later.
+    let granted = sent.plus(grant.at.since(store_now)).min(now);
+    let end = earliest_end(granted, grant.term);
+    (now < end).then_some(end)
+}
+
+/// When to ask again without having been told anything.
+struct Poll {
+    bound: Duration,
+    longest: Duration,
+    observed: bool,
+}
+
+impl Poll {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(1);
+    /// The longest between two looks at whether a holder died, where the kernel can tell.
+    const DEATH: Duration = Duration::from_millis(200);
+
+    fn new(inner: &Inner) -> Self {
+        let capabilities = inner.backend().capabilities();
+        Self {
+            bound: Self::FIRST,
+            longest: if capabilities.proves_death { Self::DEATH } else { Self::LONGEST },
+            observed: capabilities.judged_by == JudgedBy::Observation,
+        }
+    }
+
+    fn reset(&mut self) {
+        self.bound = Self::FIRST;
+    }
+
+    /// 50 ms doubling to the longest pause, with full jitter.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.bound.mul_f64(rand::random::<f64>()).max(Duration::from_millis(1));
+        self.bound = (self.bound * 2).min(self.longest);
+        pause
+    }
+
+    fn pause(&mut self, pushed: bool, check_in: Option<Duration>) -> Duration {
+        let due = check_in.map(|d| d + Duration::from_millis(1));
+        if !pushed {
+            return due.unwrap_or(Duration::MAX).min(self.next_pause());
+        }
+        if self.observed {
+            // Somebody has to look for signs of life, even if nothing happens.
+            let look = Self::LONGEST.mul_f64(0.75 + rand::random::<f64>() / 4.0);
+            return due.unwrap_or(look).min(look);
+        }
+        due.unwrap_or(Self::LONGEST * 10)
+    }
+}
+
+/// One claim under way; dropping it before it holds withdraws it.
+pub(crate) struct Attempt {
+    inner: Arc<Inner>,
+    pub(crate) claim: Arc<Claim>,
+    lease: Arc<Lease>,
+    entry: Option<Entry>,
+    /// Whether a request may have reached the store.
+    sent: bool,
+    calls: u32,
+    answers: u32,
+    pushed: Option<bool>,
+}
+
+impl Attempt {
+    fn new(inner: &Arc<Inner>, claim: Claim, renew_every: Option<Duration>) -> Self {
+        let lease = Arc::new(Lease::sent(&claim, renew_every));
+        // Before the claim is sent, so that no event is missed.
+        let entry = claim.wait.then(|| inner.waiters().enter(&claim.name, claim.member));
+        Self {
+            inner: inner.clone(),
+            claim: Arc::new(claim),
+            lease,
+            entry,
+            sent: false,
+            calls: 0,
+            answers: 0,
+            pushed: None,
+        }
+    }
+
+    async fn ask(&mut self, until: Moment) -> Result<Verdict> {
+        let now = self.inner.clock().now();
+        let limit = now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT));
+        self.sent = true;
+        self.calls += 1;
+        let call = self.inner.backend().acquire(&self.claim);
+        let mut call = std::pin::pin!(call);
+        // Most stores answer most calls at once or soon; only then is an alarm worth its while.
+        let answer = match futures_lite::future::poll_once(call.as_mut()).await {
+            Some(answer) => answer,
+            None => before(self.inner.keeper().sleep_until(limit), call)
+                .await
+                .unwrap_or_else(|| Err(Error::new(ErrorKind::Unreachable, "the store did not answer in time"))),
+        };
+        self.answers += u32::from(answer.is_ok());
+        answer
+    }
+
+    fn calls_answered(&self) -> bool {
+        0 < self.answers
+    }
+
+    /// Makes a guard of a grant; `None` if it is over already.
+    async fn take(&mut self, sent: Moment, grant: Grant) -> Result<Option<LockGuard>> {
+        let clock = self.inner.clock().clone();
+        let observed = self.inner.backend().capabilities().judged_by == JudgedBy::Observation;
+        if let Some(store_now) = grant.now {
+            // The lease ends at `at + term` of the store's clock, which said `store_now` after
+            // this request was sent.
+            let age = store_now.since(grant.at);
+            let end = earliest_end(sent, grant.term.saturating_sub(age));
+            if clock.now() < deadline(end, self.claim.ttl) {
+                return Ok(self.hold(grant, end, !grant.handed_over));
+            }
+        } else if !observed || (self.calls == 1 && !grant.handed_over) {
+            let end = earliest_end(sent, grant.term);
+            if clock.now() < deadline(end, self.claim.ttl) {
+                return Ok(self.hold(grant, end, !grant.handed_over));
+            }
+        }
+        self.pick_up(grant).await
+    }
+
+    /// A lease that was handed over at a time nobody here knows begins with its first renewal.
+    async fn pick_up(&mut self, grant: Grant) -> Result<Option<LockGuard>> {
+        let clock = self.inner.clock().clone();
+        let mut member = self.lease.member();
+        member.fence = Some(grant.fence);
+        let give_up = clock.now().plus(self.claim.pick_up);
+        loop {
+            let sent = clock.now();
+            let members = [member.clone()];
+            let limit = self.inner.keeper().sleep_until(give_up);
+            let answer = before(limit, self.inner.backend().renew(&members)).await;
+            let answer = answer.and_then(|mut answers| answers.pop());
+            match answer {
+                Some(Renewal::Kept(Kept::Holding(grant))) => {
+                    return Ok(self.hold(grant, earliest_end(sent, grant.term), true));
+                }
+                Some(Renewal::Gone(_)) => {
+                    self.settled();
+                    return Ok(None);
+                }
+                Some(Renewal::Kept(Kept::Waiting) | Renewal::Unknown(_)) | None => {}
+            }
+            if give_up <= clock.now() {
+                return Err(Error::new(
+                    ErrorKind::Unreachable,
+                    "the lock was granted, but its lease could not be renewed",
+                ));
+            }
+            self.inner.keeper().sleep_until(clock.now().plus(Duration::from_millis(20))).await;
+        }
+    }
+
+    fn hold(&mut self, grant: Grant, end: Moment, full: bool) -> Option<LockGuard> {
+        let keeper = self.inner.keeper();
+        if !self.lease.hold(grant.fence, grant.seats, end, full, &**self.inner.clock()) {
+            return None;
+        }
+        let (due, cared_for) = {
+            let times = self.lease.times.lock();
+            (times.due(), times.key.is_some())
+        };
+        if cared_for {
+            keeper.look_again(&self.lease, due);
+        } else {
+            keeper.care_for(&self.lease, due);
+        }
+        self.stop_waiting();
+        Some(LockGuard::new(self.inner.clone(), self.lease.clone(), self.claim.details.clone()))
+    }
+
+    /// Begins to wait, or goes on waiting; answers whether an event will tell.
+    fn wait_in_queue(&mut self, place: &Place) -> bool {
+        let first = self.lease.times.lock().key.is_none();
+        if first {
+            let refresh = self.inner.clock().now().plus(self.claim.wait_ttl / 3);
+            self.inner.keeper().care_for(&self.lease, refresh);
+            self.inner.metrics().waits(true);
+            tracing::debug!(lock = %self.claim.name, ahead = place.ahead, "waiting");
+        }
+        let pushes = self.inner.backend().capabilities().wakes == Wakes::Push;
+        let pushed = pushes && self.inner.backend().watch(&self.claim, true);
+        self.pushed = Some(pushed);
+        pushed
+    }
+
+    async fn told(&self) -> Told {
+        match &self.entry {
+            Some(entry) => entry.told().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        self.entry = None;
+        if self.pushed.take().is_some() {
+            self.inner.backend().watch(&self.claim, false);
+            self.inner.metrics().waits(false);
+        }
+    }
+
+    /// The store has nothing of this claim: there is nothing to withdraw unless it asks again.
+    fn settled(&mut self) {
+        self.sent = false;
+    }
+
+    /// Gives the claim up at the store; what cannot be done in time is left to the janitor.
+    async fn withdraw(&mut self) {
+        let limit = self.inner.clock().now().plus(WITHDRAW_TIMEOUT);
+        let call = self.inner.backend().withdraw(&self.claim);
+        let done = before(self.inner.keeper().sleep_until(limit), call).await;
+        if matches!(done, Some(Ok(()))) {
+            self.settled();
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.stop_waiting();
+        if !self.lease.phase.give_up() {
+            return;
+        }
+        let keeper = self.inner.keeper();
+        keeper.let_go(&self.lease);
+        if self.sent && !self.lease.is_forked() {
+            let longest = self.claim.ttl.max(self.claim.wait_ttl);
+            let until = self.inner.clock().now().plus(longest);
+            keeper.clean_up(Job::Withdraw { claim: self.claim.clone(), until });
+        }
+    }
+}
+
+/// Waits for all seats with a lease that holds some: the upgrade of a guard.
+pub(crate) async fn upgrade(
+    inner: &Arc<Inner>,
+    lease: &Arc<Lease>,
+    claim: Claim,
+    wait_timeout: Option<Duration>,
+) -> Result<Fence> {
+    let clock = inner.clock().clone();
+    let until = wait_timeout.map_or(Moment::NEVER, |wait| clock.now().plus(wait));
+    let entry = inner.waiters().enter(&claim.name, claim.member);
+    let mut undo = Upgrade { inner, claim: Arc::new(claim), sent: false, watched: false };
+    loop {
+        inner.check_open()?;
+        if let Some(reason) = lease.loss(&*clock) {
+            return Err(reason.into());
+        }
+        undo.sent = true;
+        match inner.backend().acquire(&undo.claim).await? {
+            Verdict::Granted(grant) => {
+                undo.sent = false;
+                lease.upgraded(grant.fence);
+                return Ok(grant.fence);
+            }
+            Verdict::Refused(Refusal::Departed(how)) => {
+                undo.sent = false;
+                inner.keeper().lose(lease, how.clone().into());
+                return Err(crate::loss::LossReason::from(how).into());
+            }
+            Verdict::Refused(refusal) => {
+                undo.sent = false;
+                return Err(refused(&refusal));
+            }
+            Verdict::Busy(place) | Verdict::Queued(place) => {
+                if until <= clock.now() {
+                    undo.withdraw().await;
+                    return Err(Error::new(
+                        ErrorKind::WaitTimeout,
+                        "the other holders did not leave within the wait timeout",
+                    )
+                    .with_holders(place.holders));
+                }
+                undo.watched = true;
+                let pushed = inner.backend().watch(&undo.claim, true);
+                let look = Duration::from_millis(if pushed { 1000 } else { 100 });
+                let check = clock.now().plus(place.check_in.unwrap_or(look).min(look));
+                let alarm = inner.keeper().sleep_until(check.min(until));
+                before(alarm, entry.told()).await;
+            }
+            Verdict::Value(_) => {
+                return Err(Error::new(ErrorKind::Corrupt, "the store answered an upgrade with a value"));
+            }
+        }
+    }
+}
+
+/// An upgrade under way; dropping it withdraws it and keeps the seats held.
+struct Upgrade<'a> {
+    inner: &'a Arc<Inner>,
+    claim: Arc<Claim>,
+    sent: bool,
+    watched: bool,
+}
+
+impl Upgrade<'_> {
+    async fn withdraw(&mut self) {
+        let limit = self.inner.clock().now().plus(WITHDRAW_TIMEOUT);
+        let call = self.inner.backend().withdraw(&self.claim);
+        if matches!(before(self.inner.keeper().sleep_until(limit), call).await, Some(Ok(()))) {
+            self.sent = false;
+        }
+    }
+}
+
+impl Drop for Upgrade<'_> {
+    fn drop(&mut self) {
+        if self.watched {
+            self.inner.backend().watch(&self.claim, false);
+        }
+        if self.sent {
+            let until = self.inner.clock().now().plus(self.claim.ttl);
+            self.inner.keeper().clean_up(Job::Withdraw { claim: self.claim.clone(), until });
+        }
+    }
+}
+
+/// What a departed claim means to somebody who asks for the departure itself.
+pub(crate) fn departed(how: Departure) -> Error {
+    match how {
+        Departure::Forgotten | Departure::Released | Departure::Withdrawn => {
+            Error::new(ErrorKind::NotHeld, format!("the lock is not held by this token: {how}"))
+        }
+        how => crate::loss::LossReason::from(how).into(),
+    }
+}

@@ -1,0 +1,162 @@
+//! The same locks for code without async.
+//!
+//! Calls run on the calling thread; renewal goes on in the manager's thread either way. Do not
+//! call from inside an async task: it would block its runtime.
+
+use std::time::Duration;
+
+use crate::clock::block_on;
+use crate::error::{Error, Result};
+use crate::guard::{LockWatch, NotReleased};
+use crate::name::LockName;
+use crate::request::LockRequest;
+use crate::view::{HolderView, View};
+
+/// A [`LockManager`](crate::LockManager) whose calls block.
+///
+/// ```
+/// # fn example(locks: tenure_core::LockManager) -> tenure_core::Result<()> {
+/// use std::time::Duration;
+/// let locks = tenure_core::blocking::LockManager::from(locks);
+/// let guard = locks.acquire("orders/42", Duration::from_secs(30))?;
+/// guard.check()?;
+/// guard.release()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LockManager(crate::LockManager);
+
+/// A [`LockGuard`](crate::LockGuard) whose calls block; everything that does not is reached
+/// through it.
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as its guard is dropped"]
+pub struct LockGuard(crate::LockGuard);
+
+impl From<crate::LockManager> for LockManager {
+    fn from(manager: crate::LockManager) -> Self {
+        Self(manager)
+    }
+}
+
+impl LockManager {
+    /// As [`crate::LockManager::acquire`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn acquire<N>(&self, name: N, ttl: Duration) -> Result<LockGuard>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        block_on(self.0.acquire(name, ttl)).map(LockGuard)
+    }
+
+    /// As [`crate::LockManager::try_acquire`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn try_acquire<N>(&self, name: N, ttl: Duration) -> Result<Option<LockGuard>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        Ok(block_on(self.0.try_acquire(name, ttl))?.map(LockGuard))
+    }
+
+    /// Begins an acquire with options; end it with [`LockManager::run`].
+    pub fn lock<N>(&self, name: N) -> LockRequest
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        self.0.lock(name)
+    }
+
+    /// Waits for a request, as [`LockRequest::acquire`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn run(&self, request: LockRequest) -> Result<LockGuard> {
+        block_on(request.acquire()).map(LockGuard)
+    }
+
+    /// As [`crate::LockManager::is_locked`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn is_locked<N>(&self, name: N) -> Result<bool>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        block_on(self.0.is_locked(name))
+    }
+
+    /// As [`crate::LockManager::get_lock_info`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn get_lock_info<N>(&self, name: N) -> Result<Option<HolderView>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        block_on(self.0.get_lock_info(name))
+    }
+
+    /// As [`crate::LockManager::inspect`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn inspect<N>(&self, name: N) -> Result<View>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        block_on(self.0.inspect(name))
+    }
+
+    /// As [`crate::LockManager::shutdown`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn shutdown(&self, timeout: Duration) -> Result<()> {
+        block_on(self.0.shutdown(timeout))
+    }
+
+    /// The manager underneath.
+    pub fn asynchronous(&self) -> &crate::LockManager {
+        &self.0
+    }
+}
+
+impl LockGuard {
+    /// As [`crate::LockGuard::release`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn release(self) -> Result<(), NotReleased> {
+        block_on(self.0.release())
+    }
+
+    /// As [`crate::LockGuard::extend`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn extend(&mut self, ttl: Duration) -> Result<()> {
+        block_on(self.0.extend(ttl))
+    }
+
+    /// The guard underneath.
+    pub fn into_async(self) -> crate::LockGuard {
+        self.0
+    }
+}
+
+impl std::ops::Deref for LockGuard {
+    type Target = LockWatch;
+    fn deref(&self) -> &LockWatch {
+        &self.0
+    }
+}

@@ -1,0 +1,151 @@
+//! Who waits in this manager, and how the store's events reach them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::backend::{Departure, Event, Grant, Listener};
+use crate::name::LockName;
+use crate::token::MemberId;
+
+/// The waiting claims of one manager.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    waiting: Mutex<HashMap<MemberId, Arc<Waiting>>>,
+    /// Told of members that were ended by others; the keeper's leases.
+    gone: Mutex<Option<GoneHook>>,
+    changes: tokio::sync::Notify,
+}
+
+/// Takes the departures of members that do not wait.
+pub(crate) struct GoneHook(pub(crate) Box<dyn Fn(MemberId, Departure) + Send + Sync>);
+
+impl std::fmt::Debug for GoneHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GoneHook")
+    }
+}
+
+/// One claim that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    name: LockName,
+    told: Mutex<Told>,
+    waker: AtomicWaker,
+}
+
+/// What a waiting claim was told since it last looked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Told {
+    /// Something changed: it should ask.
+    pub(crate) look: bool,
+    /// It was granted this.
+    pub(crate) grant: Option<Grant>,
+}
+
+/// A claim's entry among the waiters; dropping it takes it out.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    waiters: Arc<Waiters>,
+    member: MemberId,
+    waiting: Arc<Waiting>,
+}
+
+impl Waiters {
+    /// Lists a claim, before it is sent, so that no event is missed.
+    pub(crate) fn enter(self: &Arc<Self>, name: &LockName, member: MemberId) -> Entry {
+        let waiting = Arc::new(Waiting {
+            name: name.clone(),
+            told: Mutex::new(Told::default()),
+            waker: AtomicWaker::new(),
+        });
+        self.waiting.lock().insert(member, waiting.clone());
+        Entry { waiters: self.clone(), member, waiting }
+    }
+
+    /// Makes a waiting claim look.
+    pub(crate) fn wake(&self, member: MemberId) {
+        let waiting = self.waiting.lock().get(&member).cloned();
+        if let Some(waiting) = waiting {
+            waiting.tell(None);
+        }
+    }
+
+    /// Makes all of them look.
+    pub(crate) fn wake_all(&self) {
+        self.wake_where(|_| true);
+    }
+
+    pub(crate) fn on_gone(&self, hook: GoneHook) {
+        *self.gone.lock() = Some(hook);
+    }
+
+    /// Resolves when an event has come since the future was made.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changes.notified()
+    }
+
+    fn wake_where(&self, which: impl Fn(&Waiting) -> bool) {
+        let all: Vec<_> = self.waiting.lock().values().filter(|w| which(w)).cloned().collect();
+        for waiting in all {
+            waiting.tell(None);
+        }
+    }
+}
+
+impl Waiting {
+    fn tell(&self, grant: Option<Grant>) {
+        {
+            let mut told = self.told.lock();
+            told.look = true;
+            told.grant = grant.or(told.grant);
+        }
+        self.waker.wake();
+    }
+}
+
+impl Entry {
+    /// Resolves when there is something new, with what it is.
+    pub(crate) async fn told(&self) -> Told {
+        std::future::poll_fn(|cx| {
+            self.waiting.waker.register(cx.waker());
+            let mut told = self.waiting.told.lock();
+            if told.look {
+                std::task::Poll::Ready(std::mem::take(&mut *told))
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.waiters.waiting.lock().remove(&self.member);
+    }
+}
+
+impl Listener for Waiters {
+    fn on_event(&self, event: Event) {
+        match event {
+            Event::Granted { member, grant, .. } => {
+                let waiting = self.waiting.lock().get(&member).cloned();
+                if let Some(waiting) = waiting {
+                    waiting.tell(grant);
+                }
+            }
+            Event::Gone { member, departure, .. } => {
+                self.wake(member);
+                if let Some(hook) = &*self.gone.lock() {
+                    hook.0(member, departure);
+                }
+            }
+            Event::Changed { name } => self.wake_where(|w| w.name == name),
+            Event::Reconnected => self.wake_all(),
+        }
+        self.changes.notify_waiters();
+    }
+}

@@ -1,0 +1,309 @@
+//! One claim's life, shared by the caller, the keeper and the janitor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::backend::{Claim, LeaseRef, Member};
+use crate::clock::{Clock, Moment};
+use crate::loss::LossReason;
+use crate::name::LockName;
+use crate::phase::{Phase, PhaseWord};
+use crate::register::DRIFT_PERCENT;
+use crate::timers::TimerKey;
+use crate::token::{MemberId, Token};
+use crate::values::{Fence, Micros, Seats};
+
+/// How much of a lease is given away for what happens between a reply and its use.
+const SLACK: Duration = Duration::from_millis(5);
+
+/// The earliest moment at which a lease of `term` can end at the store, if it was set by a
+/// request that was sent at `sent`: counted on a clock that may run faster than the store's by
+/// the drift.
+pub(crate) fn earliest_end(sent: Moment, term: Duration) -> Moment {
+    sent.plus(term - term * DRIFT_PERCENT / 100).minus(SLACK)
+}
+
+/// The moment from which the guard counts as lost: a tenth of the ttl before the lease can end,
+/// so that whoever has to stop has time to.
+pub(crate) fn deadline(end: Moment, ttl: Duration) -> Moment {
+    end.minus(ttl / 10)
+}
+
+/// A claim from the moment it is about to be sent until nothing of it is left.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) name: LockName,
+    pub(crate) token: Token,
+    pub(crate) id: MemberId,
+    pub(crate) phase: PhaseWord,
+    pub(crate) times: Mutex<Times>,
+    fence: AtomicU64,
+    lost_told: Notify,
+    risk_told: Notify,
+    at_risk: AtomicBool,
+    /// The process that may use it; a forked child may not.
+    pid: u32,
+}
+
+/// Everything about a lease that changes with renewals.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    pub(crate) ttl: Duration,
+    /// How often it is renewed; `None` if not by itself.
+    pub(crate) renew_every: Option<Duration>,
+    /// The earliest moment it can end at the store.
+    pub(crate) end: Moment,
+    /// From here on the guard counts as lost.
+    pub(crate) deadline: Moment,
+    /// When the last renewal that was kept was sent.
+    pub(crate) renewed: Moment,
+    pub(crate) next_renewal: Moment,
+    /// The renewal is overdue from here on.
+    pub(crate) risk_at: Moment,
+    pub(crate) acquired_at: Moment,
+    pub(crate) acquired_wall: Micros,
+    pub(crate) seats: Seats,
+    pub(crate) key: Option<TimerKey>,
+    /// Whether the last renewal failed for want of the store.
+    pub(crate) unreachable: bool,
+    pub(crate) lost: Option<LossReason>,
+    /// Whether the lease outlives this process.
+    pub(crate) detached: bool,
+}
+
+impl Lease {
+    /// The lease that `claim` may become.
+    pub(crate) fn sent(claim: &Claim, renew_every: Option<Duration>) -> Self {
+        Self {
+            name: claim.name.clone(),
+            token: claim.token.clone(),
+            id: claim.member,
+            phase: PhaseWord::new(Phase::Sent),
+            times: Mutex::new(Times {
+                ttl: claim.ttl,
+                renew_every,
+                end: Moment::default(),
+                deadline: Moment::default(),
+                renewed: Moment::default(),
+                next_renewal: Moment::NEVER,
+                risk_at: Moment::NEVER,
+                acquired_at: Moment::default(),
+                acquired_wall: Micros::default(),
+                seats: claim.seats,
+                key: None,
+                unreachable: false,
+                lost: None,
+                detached: claim.detached,
+            }),
+            fence: AtomicU64::new(0),
+            lost_told: Notify::new(),
+            risk_told: Notify::new(),
+            at_risk: AtomicBool::new(false),
+            pid: std::process::id(),
+        }
+    }
+
+    /// The grant arrived. `full` says whether the lease has its whole ttl already; one that was
+    /// handed over is renewed at once. `false` if the attempt was given up meanwhile.
+    pub(crate) fn hold(
+        &self,
+        fence: Fence,
+        seats: Seats,
+        end: Moment,
+        full: bool,
+        clock: &dyn Clock,
+    ) -> bool {
+        self.fence.store(fence.get(), Ordering::Release);
+        {
+            let now = clock.now();
+            let mut times = self.times.lock();
+            times.seats = seats;
+            times.end = end;
+            times.deadline = deadline(end, times.ttl);
+            times.acquired_at = now;
+            times.acquired_wall = clock.wall();
+            times.plan(now, full);
+        }
+        self.phase.hold()
+    }
+
+    /// A shorter ttl is about to be asked for at `sent`: from then on nobody may count on more.
+    pub(crate) fn shorten(&self, sent: Moment, ttl: Duration) {
+        let mut times = self.times.lock();
+        if ttl < times.ttl {
+            times.end = times.end.min(earliest_end(sent, ttl));
+            times.deadline = times.deadline.min(deadline(times.end, ttl));
+        }
+    }
+
+    /// An upgrade was granted: the same lease, all seats, a new fence.
+    pub(crate) fn upgraded(&self, fence: Fence) {
+        self.times.lock().seats = Seats::All;
+        self.fence.store(fence.get(), Ordering::Release);
+    }
+
+    /// A renewal that was sent at `sent` was kept: the store lets the lease live for `term` from
+    /// then on at least. `now` is the moment the answer is used.
+    ///
+    /// An answer that is used after the deadline is too late, whatever it says: without a clock
+    /// at the store, an observer may have given the lease up between the sign and the look.
+    pub(crate) fn renewed(&self, sent: Moment, ttl: Duration, term: Duration, now: Moment) -> bool {
+        let mut times = self.times.lock();
+        if self.phase.get() != Phase::Held || times.deadline <= now {
+            return false;
+        }
+        if sent < times.renewed {
+            // An older answer that was overtaken; it says nothing new.
+            return true;
+        }
+        times.renewed = sent;
+        times.ttl = ttl;
+        times.end = earliest_end(sent, term);
+        times.deadline = deadline(times.end, ttl);
+        times.unreachable = false;
+        times.plan(sent, true);
+        drop(times);
+        self.at_risk.store(false, Ordering::Release);
+        true
+    }
+
+    /// A renewal failed; it is tried again soon.
+    pub(crate) fn renewal_failed(&self, now: Moment, unreachable: bool) {
+        let mut times = self.times.lock();
+        times.unreachable = unreachable;
+        times.next_renewal = now.plus(retry_after(times.ttl));
+        drop(times);
+        self.put_at_risk();
+    }
+
+    pub(crate) fn put_at_risk(&self) {
+        if !self.at_risk.swap(true, Ordering::AcqRel) {
+            self.risk_told.notify_waiters();
+        }
+    }
+
+    /// Loses the lease for this reason; `false` if it was not held.
+    pub(crate) fn lose(&self, reason: LossReason) -> bool {
+        let mut times = self.times.lock();
+        if !self.phase.lose() {
+            return false;
+        }
+        times.lost = Some(reason);
+        drop(times);
+        self.lost_told.notify_waiters();
+        self.risk_told.notify_waiters();
+        true
+    }
+
+    /// Why it is not valid at this moment; `None` if it is.
+    pub(crate) fn loss(&self, clock: &dyn Clock) -> Option<LossReason> {
+        if std::process::id() != self.pid {
+            return Some(LossReason::Forked);
+        }
+        let times = self.times.lock();
+        if let Some(reason) = &times.lost {
+            return Some(reason.clone());
+        }
+        // Held or being released: the clock decides, whether or not the keeper has come to it.
+        (times.deadline <= clock.now()).then(|| times.overdue())
+    }
+
+    /// Resolves when the lease is lost.
+    pub(crate) async fn lost(&self, clock: &dyn Clock) -> LossReason {
+        loop {
+            let told = self.lost_told.notified();
+            let mut told = std::pin::pin!(told);
+            told.as_mut().enable();
+            if let Some(reason) = self.loss(clock) {
+                return reason;
+            }
+            told.await;
+        }
+    }
+
+    /// Resolves when a renewal is overdue.
+    pub(crate) async fn at_risk(&self) {
+        loop {
+            let told = self.risk_told.notified();
+            let mut told = std::pin::pin!(told);
+            told.as_mut().enable();
+            if self.at_risk.load(Ordering::Acquire) || self.phase.get() != Phase::Held {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.pid
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        Fence::new(self.fence.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn reference(&self) -> LeaseRef {
+        LeaseRef {
+            name: self.name.clone(),
+            token: self.token.clone(),
+            id: self.id,
+            fence: self.fence(),
+        }
+    }
+
+    /// What the store is asked to renew: a lease that is held, or a place in the queue.
+    pub(crate) fn member(&self) -> Member {
+        let times = self.times.lock();
+        Member {
+            name: self.name.clone(),
+            token: self.token.clone(),
+            id: self.id,
+            ttl: times.ttl,
+            fence: (self.phase.get() != Phase::Sent).then(|| self.fence()),
+            detached: times.detached,
+            change: false,
+        }
+    }
+}
+
+impl Times {
+    /// Plans the next renewal after one that was sent at `sent`.
+    fn plan(&mut self, sent: Moment, full: bool) {
+        let Some(every) = self.renew_every else {
+            self.next_renewal = Moment::NEVER;
+            self.risk_at = Moment::NEVER;
+            return;
+        };
+        let jitter = every.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+        self.next_renewal = if full { sent.plus(jitter) } else { sent };
+        self.risk_at = sent.plus(every + self.ttl / 6);
+    }
+
+    /// When the keeper has to look at it again.
+    pub(crate) fn due(&self) -> Moment {
+        self.next_renewal.min(self.risk_at).min(self.deadline)
+    }
+
+    /// What a lease is lost of whose deadline has come.
+    pub(crate) fn overdue(&self) -> LossReason {
+        if self.unreachable { LossReason::StoreUnreachable } else { LossReason::Expired }
+    }
+}
+
+/// How long after a failed renewal the next is tried.
+pub(crate) fn retry_after(ttl: Duration) -> Duration {
+    (ttl / 10).min(Duration::from_secs(1))
+}
+
+/// A lease and whoever it concerns; what the keeper's timers carry.
+#[derive(Clone, Debug)]
+pub(crate) enum Timed {
+    /// A lease to renew, or a place in the queue to refresh.
+    Lease(Arc<Lease>),
+    /// Somebody to wake.
+    Alarm(Arc<crate::alarm::Alarm>),
+}

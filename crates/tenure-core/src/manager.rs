@@ -1,0 +1,682 @@
+//! The front: a manager of locks on one store.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::alarm::before;
+use crate::attempt::departed;
+use crate::backend::{
+    Claim, DynBackend, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Place, Reason, Release,
+    Renewal, Value,
+};
+use crate::capability::Capabilities;
+use crate::claims::{GoneHook, Waiters};
+use crate::clock::{Clock, SystemClock};
+use crate::conflict::Conflict;
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::{LockGuard, LockWatch, NotReleased};
+use crate::held::LockToken;
+use crate::keeper::Keeper;
+use crate::lease::{Lease, Timed, earliest_end};
+use crate::loss::LossReason;
+use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::name::LockName;
+use crate::owner::{Details, Owner};
+use crate::request::LockRequest;
+use crate::token::MemberId;
+use crate::values::{Fence, Seats};
+use crate::view::{HolderView, View};
+use crate::watch::Watch;
+
+/// How long a call that only asks may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Locks on one store. Cheap to clone; clones are the same manager.
+///
+/// One thread per manager renews everything that is held. When the last clone and the last guard
+/// are gone, the thread finishes what was handed to it and ends.
+///
+/// ```
+/// # use std::time::Duration;
+/// # async fn example(locks: tenure_core::LockManager) -> tenure_core::Result<()> {
+/// let guard = locks.acquire("orders/42", Duration::from_secs(30)).await?;
+/// println!("fencing token {}", guard.fencing_token());
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LockManager {
+    inner: Arc<Inner>,
+}
+
+/// What makes a [`LockManager`].
+pub struct LockManagerBuilder {
+    backend: Arc<dyn DynBackend>,
+    clock: Arc<dyn Clock>,
+    owner: Option<Owner>,
+}
+
+impl LockManagerBuilder {
+    /// Times by this clock; for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Owns what it holds under this name, instead of host and pid.
+    #[must_use]
+    pub fn owner(mut self, owner: Owner) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// Makes the manager and starts its thread.
+    ///
+    /// # Errors
+    /// `Unreachable` if the system gives no thread or descriptors for it.
+    pub fn build(self) -> Result<LockManager> {
+        let metrics = Arc::new(Metrics::new(self.backend.capabilities().kind));
+        let waiters = Arc::new(Waiters::default());
+        let keeper = Keeper::new(self.clock, metrics, waiters.clone());
+        let hook_keeper = Arc::downgrade(&keeper);
+        waiters.on_gone(GoneHook(Box::new(move |member, departure| {
+            lose_member(&hook_keeper, member, &LossReason::from(departure));
+        })));
+        let listener: Weak<Waiters> = Arc::downgrade(&waiters);
+        self.backend.subscribe(listener as Weak<dyn Listener>);
+        keeper.start(self.backend.clone()).map_err(|e| {
+            Error::new(ErrorKind::Unreachable, "the keeper's thread could not be started")
+                .with_help("the process is out of threads or descriptors: see `ulimit -u -n`")
+                .with_source(e)
+        })?;
+        let owner = self.owner.unwrap_or_else(Owner::this_process);
+        Ok(LockManager {
+            inner: Arc::new(Inner {
+                address: self.backend.address(),
+                backend: self.backend,
+                keeper,
+                owner,
+                plain_details: Mutex::new(None),
+                progress: Mutex::new(HashMap::new()),
+                closed: AtomicBool::new(false),
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for LockManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockManagerBuilder").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// Whether the store answers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// The store, credentials masked.
+    pub store: Arc<str>,
+    /// Whether it answered.
+    pub up: bool,
+    /// How long it took.
+    pub latency: Duration,
+    /// What went wrong, if it did not answer.
+    pub error: Option<String>,
+}
+
+impl LockManager {
+    /// Begins a manager over a store.
+    pub fn builder(backend: Arc<dyn DynBackend>) -> LockManagerBuilder {
+        LockManagerBuilder { backend, clock: Arc::new(SystemClock), owner: None }
+    }
+
+    /// A manager over a store, with everything by default.
+    ///
+    /// # Errors
+    /// As [`LockManagerBuilder::build`].
+    pub fn new(backend: Arc<dyn DynBackend>) -> Result<Self> {
+        Self::builder(backend).build()
+    }
+
+    /// Begins an acquire with options.
+    pub fn lock<N>(&self, name: N) -> LockRequest
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        LockRequest::new(self.inner.clone(), name.try_into().map_err(Into::into))
+    }
+
+    /// Waits for the lock, for ever, and holds it exclusively.
+    ///
+    /// # Errors
+    /// As [`LockRequest::acquire`].
+    ///
+    /// # Cancel safety
+    /// As [`LockRequest::acquire`].
+    pub async fn acquire<N>(&self, name: N, ttl: Duration) -> Result<LockGuard>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        self.lock(name).ttl(ttl).acquire().await
+    }
+
+    /// Takes the lock exclusively if it is free now; `None` if it is not.
+    ///
+    /// # Errors
+    /// As [`LockRequest::try_acquire`].
+    ///
+    /// # Cancel safety
+    /// As [`LockRequest::acquire`].
+    pub async fn try_acquire<N>(&self, name: N, ttl: Duration) -> Result<Option<LockGuard>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        self.lock(name).ttl(ttl).try_acquire().await
+    }
+
+    /// Holds the lock while `work` runs, and drops `work` when the lock is lost.
+    ///
+    /// # Errors
+    /// What an acquire fails with; `Lost` if the lock was lost before `work` was done and the
+    /// lock released; `Unknown` if the release was not confirmed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, `work` is dropped and the lock released.
+    pub async fn with_lock<N, F, W>(&self, name: N, ttl: Duration, work: F) -> Result<W::Output>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+        F: FnOnce(LockWatch) -> W,
+        W: Future,
+    {
+        let guard = self.acquire(name, ttl).await?;
+        let work = async { Ok(work(guard.watch()).await) };
+        let lost = async { Err(guard.lost().await) };
+        let output = futures_lite::future::or(lost, work)
+            .await
+            .map_err(|reason| guard.context(Error::from(reason).with_operation("holding")))?;
+        guard.release().await?;
+        Ok(output)
+    }
+
+    /// Whether anybody holds the lock.
+    ///
+    /// # Errors
+    /// As [`LockManager::inspect`].
+    pub async fn is_locked<N>(&self, name: N) -> Result<bool>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        Ok(self.inspect(name).await?.is_locked())
+    }
+
+    /// Who holds the lock; the oldest holder of a shared one. Never a token.
+    ///
+    /// # Errors
+    /// As [`LockManager::inspect`].
+    pub async fn get_lock_info<N>(&self, name: N) -> Result<Option<HolderView>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        Ok(self.inspect(name).await?.holders.into_iter().next())
+    }
+
+    /// The lock as it stands: holders, waiters, fence, value.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; `Unreachable`, `Denied`, `Corrupt`.
+    pub async fn inspect<N>(&self, name: N) -> Result<View>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        let name = name.try_into().map_err(Into::into)?;
+        let view = self.inner.limited(self.inner.backend.inspect(&name)).await;
+        view.map_err(|e| self.inner.context(e, "reading", Some(&name)))
+    }
+
+    /// Sets how long the guard's lease lives without renewal; as [`LockGuard::extend`].
+    ///
+    /// # Errors
+    /// As [`LockGuard::extend`].
+    pub async fn extend(&self, guard: &mut LockGuard, ttl: Duration) -> Result<()> {
+        guard.extend(ttl).await
+    }
+
+    /// The locks whose names begin with `prefix` and that are held, waited for or keep a value,
+    /// by name, `limit` at most.
+    ///
+    /// # Errors
+    /// `Unsupported` on stores without a list; `Unreachable`, `Denied`.
+    pub async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
+        self.inner.check(self.capabilities().list, "listing locks")?;
+        let views = self.inner.limited(self.inner.backend.list(prefix, limit)).await;
+        views.map_err(|e| self.inner.context(e, "listing", None))
+    }
+
+    /// Watches the locks whose names begin with `prefix`.
+    ///
+    /// # Errors
+    /// `Unsupported` on stores without a list.
+    pub fn watch(&self, prefix: &str) -> Result<Watch> {
+        self.inner.check(self.capabilities().list, "watching locks")?;
+        Ok(Watch::new(self.clone(), prefix.into()))
+    }
+
+    /// Ends somebody else's lease: only that of the holder with the fence `only_if`, or of all
+    /// holders if that is `None`. The fence is raised, so that fenced resources refuse the old
+    /// holder at once; the old holder is told who did it and why.
+    ///
+    /// # Errors
+    /// `NotHeld` if nobody, or another fence, holds it; `Invalid` for an empty reason;
+    /// `Unsupported`.
+    pub async fn force_release<N>(
+        &self,
+        name: N,
+        only_if: Option<Fence>,
+        reason: &str,
+    ) -> Result<Vec<HolderView>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        let name = name.try_into().map_err(Into::into)?;
+        let reason = Reason::new(self.inner.owner.label.clone(), reason)?;
+        self.inner.check(self.capabilities().force_release, "force release")?;
+        let why = Eviction { only_if, stolen: false, reason };
+        let evicted = self.inner.limited(self.inner.backend.evict(&name, &why)).await;
+        let context = |e: Error| self.inner.context(e, "force-releasing", Some(&name));
+        match evicted.map_err(context)? {
+            Evicted::Done(victims) => {
+                tracing::warn!(lock = %name, count = victims.len(), "force-released");
+                Ok(victims)
+            }
+            Evicted::NobodyThere => Err(context(Error::new(ErrorKind::NotHeld, "nobody holds it"))),
+            Evicted::FenceMoved(holders) => Err(context(
+                Error::new(ErrorKind::NotHeld, "the holder with that fence is gone")
+                    .with_help("look again who holds it now; nothing was changed")
+                    .with_holders(holders),
+            )),
+        }
+    }
+
+    /// Takes over a lock that another process handed out as a token, and renews it from now on.
+    ///
+    /// # Errors
+    /// `NotHeld` or `Lost` if it is not held any more; `Unsupported`; `Unreachable`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the lock may be held until its ttl has passed.
+    pub async fn resume(&self, token: &LockToken) -> Result<LockGuard> {
+        let inner = &self.inner;
+        let details = inner.details(Some(token.ttl / 3));
+        let claim = Claim::new(token.name.clone(), token.token.clone(), token.ttl, details.clone());
+        let lease = Arc::new(Lease::sent(&claim, Some(token.ttl / 3)));
+        let sent = inner.clock().now();
+        let grant = self.renew_held(token, token.ttl, false).await?;
+        let end = earliest_end(sent, grant.term);
+        if !lease.hold(grant.fence, grant.seats, end, true, &**inner.clock()) {
+            return Err(Error::new(ErrorKind::Unknown, "the lease was given up while it was resumed"));
+        }
+        let due = lease.times.lock().due();
+        inner.keeper.care_for(&lease, due);
+        inner.metrics().acquired(Duration::ZERO);
+        Ok(LockGuard::new(inner.clone(), lease, details))
+    }
+
+    /// Renews a lock that was handed out as a token, without taking it over; it lives for `ttl`
+    /// from now on.
+    ///
+    /// # Errors
+    /// `NotHeld` or `Lost` if it is not held any more; `Invalid`; `Unsupported`; `Unreachable`.
+    pub async fn renew_token(&self, token: &LockToken, ttl: Duration) -> Result<LockToken> {
+        self.inner.check_ttl(ttl)?;
+        let grant = self.renew_held(token, ttl, true).await?;
+        Ok(LockToken { ttl, fence: grant.fence, ..token.clone() })
+    }
+
+    /// Releases a lock that was handed out as a token.
+    ///
+    /// # Errors
+    /// `AlreadyLost` if it is not held any more; `Unknown` if the store did not say.
+    pub async fn release_token(&self, token: &LockToken) -> Result<(), NotReleased> {
+        let lease = LeaseRef {
+            name: token.name.clone(),
+            token: token.token.clone(),
+            id: token.token.member(),
+            fence: token.fence,
+        };
+        let answer = self.inner.limited(self.inner.backend.release(&lease, None)).await;
+        match answer {
+            Ok(Release::Released) => {
+                self.inner.metrics().released();
+                Ok(())
+            }
+            Ok(Release::NotHeld(how)) => Err(NotReleased::AlreadyLost(how.into())),
+            Ok(Release::NeedsAllSeats) => Err(NotReleased::AlreadyLost(LossReason::Expired)),
+            Err(error) => Err(NotReleased::Unknown {
+                within: token.ttl,
+                error: self.inner.context(error, "releasing", Some(&token.name)),
+            }),
+        }
+    }
+
+    async fn renew_held(&self, token: &LockToken, ttl: Duration, detached: bool) -> Result<crate::backend::Grant> {
+        self.inner.check_open()?;
+        self.inner.check_detached()?;
+        let member = Member::new(token.name.clone(), token.token.clone(), ttl, Some(token.fence));
+        let members = [member.changed(ttl, detached)];
+        let call = async { Ok(self.inner.backend.renew(&members).await) };
+        let context = |e: Error| self.inner.context(e, "renewing", Some(&token.name));
+        match self.inner.limited(call).await.map_err(context)?.pop() {
+            Some(Renewal::Kept(Kept::Holding(grant))) => Ok(grant),
+            Some(Renewal::Gone(how)) => Err(context(departed(how))),
+            Some(Renewal::Unknown(error)) => Err(context(error)),
+            Some(Renewal::Kept(Kept::Waiting)) | None => {
+                Err(context(Error::new(ErrorKind::NotHeld, "the token waits for the lock")))
+            }
+        }
+    }
+
+    /// Asks the store whether it is there.
+    pub async fn health(&self) -> Health {
+        let clock = self.inner.clock();
+        let asked = clock.now();
+        let answer = self.inner.limited(self.inner.backend.ping()).await;
+        self.inner.metrics().store_up(answer.is_ok());
+        Health {
+            store: self.inner.address(),
+            up: answer.is_ok(),
+            latency: clock.now().since(asked),
+            error: answer.err().map(|e| e.to_string()),
+        }
+    }
+
+    /// Ends all waiting, releases everything that is held, and finishes what was handed to the
+    /// janitor. Guards that are still around are lost.
+    ///
+    /// # Errors
+    /// `Unknown` if not everything was released within `timeout`; what is left ends by its ttl.
+    pub async fn shutdown(&self, timeout: Duration) -> Result<()> {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.waiters().wake_all();
+        let keeper = &self.inner.keeper;
+        for timed in keeper.timers.all() {
+            if let Timed::Lease(lease) = timed {
+                keeper.lose(&lease, LossReason::ShutDown);
+            }
+        }
+        let limit = keeper.sleep_until(self.inner.clock().now().plus(timeout));
+        if before(limit, keeper.janitor.idle()).await.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unknown,
+            format!("{} locks were not released in time", keeper.janitor.open()),
+        )
+        .with_help("they are free after their ttl")
+        .with_store(&self.inner.address()))
+    }
+
+    /// Waits until everything that was dropped so far is released at the store; for the end of a
+    /// program.
+    ///
+    /// # Errors
+    /// `Unknown` if that took longer than `timeout`; what is left ends by its ttl.
+    pub async fn close(&self, timeout: Duration) -> Result<()> {
+        let keeper = &self.inner.keeper;
+        let limit = keeper.sleep_until(self.inner.clock().now().plus(timeout));
+        before(limit, keeper.janitor.idle()).await.ok_or_else(|| {
+            Error::new(ErrorKind::Unknown, "not everything was released in time")
+                .with_store(&self.inner.address())
+        })
+    }
+
+    /// The numbers of this manager since it was made.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.inner.metrics().snapshot()
+    }
+
+    /// What the store can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.inner.backend.capabilities()
+    }
+
+    /// The store's address, credentials masked.
+    pub fn store(&self) -> Arc<str> {
+        self.inner.address()
+    }
+
+    /// The owner of what this manager holds.
+    pub fn owner(&self) -> &Owner {
+        &self.inner.owner
+    }
+
+    /// The clock that everything is timed by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.clock()
+    }
+
+    /// The store-level key or keys of a name, for people who join in with other tools.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name.
+    pub fn keys<N>(&self, name: N) -> Result<Vec<(&'static str, String)>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        let name = name.try_into().map_err(Into::into)?;
+        Ok(self.inner.backend.keys(&name))
+    }
+
+    /// Resolves at a moment of the manager's clock, on any runtime, also across suspend.
+    pub async fn sleep_until(&self, at: crate::clock::Moment) {
+        self.inner.keeper.sleep_until(at).await;
+    }
+
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        self.inner.waiters()
+    }
+
+    pub(crate) fn timers(&self) -> &Arc<crate::timers::Timers<Timed>> {
+        &self.inner.keeper.timers
+    }
+}
+
+impl fmt::Debug for LockManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockManager").field("store", &self.inner.address).finish_non_exhaustive()
+    }
+}
+
+/// What a manager, its guards and its attempts share.
+pub(crate) struct Inner {
+    backend: Arc<dyn DynBackend>,
+    keeper: Arc<Keeper>,
+    owner: Owner,
+    address: Arc<str>,
+    /// The details of a plain claim, shared between all of the same kind.
+    plain_details: Mutex<Option<Arc<Details>>>,
+    progress: Mutex<HashMap<MemberId, Progress>>,
+    closed: AtomicBool,
+}
+
+/// Somebody who wants to know how a wait is going.
+#[derive(Clone)]
+pub(crate) struct Progress(pub(crate) Arc<Tell>);
+
+type Tell = dyn Fn(&[HolderView], usize) + Send + Sync;
+
+/// Takes a [`Progress`] off the list.
+pub(crate) struct ProgressEntry {
+    inner: Arc<Inner>,
+    member: MemberId,
+}
+
+impl Drop for ProgressEntry {
+    fn drop(&mut self) {
+        self.inner.progress.lock().remove(&self.member);
+    }
+}
+
+impl Inner {
+    pub(crate) fn backend(&self) -> &dyn DynBackend {
+        &*self.backend
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.keeper.clock
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.keeper.metrics
+    }
+
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.keeper.waiters
+    }
+
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(crate) fn address(&self) -> Arc<str> {
+        self.address.clone()
+    }
+
+    pub(crate) fn details(&self, renews_every: Option<Duration>) -> Arc<Details> {
+        let mut plain = self.plain_details.lock();
+        match &*plain {
+            Some(details) if details.renews_every == renews_every => details.clone(),
+            _ => plain
+                .insert(Arc::new(Details::of(self.owner.clone()).renewing_every(renews_every)))
+                .clone(),
+        }
+    }
+
+    pub(crate) fn on_wait(self: &Arc<Self>, member: MemberId, progress: Progress) -> ProgressEntry {
+        self.progress.lock().insert(member, progress);
+        ProgressEntry { inner: self.clone(), member }
+    }
+
+    pub(crate) fn tell_waiting(&self, claim: &Claim, place: &Place) {
+        let progress = self.progress.lock().get(&claim.member).cloned();
+        if let Some(progress) = progress {
+            progress.0(&place.holders, place.ahead);
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::ShutDown, "the manager was shut down"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_ttl(&self, ttl: Duration) -> Result<()> {
+        crate::values::Ttl::new(ttl)?;
+        let capabilities = self.backend.capabilities();
+        if ttl < capabilities.ttl_min || capabilities.ttl_max < ttl {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "the {} store takes a ttl between {:?} and {:?}, this one is {ttl:?}",
+                    capabilities.kind, capabilities.ttl_min, capabilities.ttl_max
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_value(&self, value: &Value) -> Result<()> {
+        let capabilities = self.backend.capabilities();
+        let Some(max) = capabilities.value_max else {
+            return Err(Error::unsupported(capabilities.kind, "values"));
+        };
+        if max < value.bytes.len() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a value is at most {max} bytes long, this one has {}", value.bytes.len()),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_upgrade(&self) -> Result<()> {
+        self.check(self.backend.capabilities().upgrade, "upgrade and downgrade")
+    }
+
+    pub(crate) fn check_detached(&self) -> Result<()> {
+        self.check(self.backend.capabilities().detached, "leases without a process")
+    }
+
+    pub(crate) fn check(&self, can: bool, what: &str) -> Result<()> {
+        if can {
+            return Ok(());
+        }
+        Err(Error::unsupported(self.backend.capabilities().kind, what).with_store(&self.address))
+    }
+
+    /// What the store cannot do is said before anything is sent.
+    pub(crate) fn check_claim(&self, claim: &Claim, conflict: Conflict) -> Result<()> {
+        let can = self.backend.capabilities();
+        self.check(can.shared || claim.seats == Seats::All, "shared locks")?;
+        self.check(can.priority || claim.priority.get() == 0, "priorities")?;
+        self.check(can.metadata || claim.details.metadata.is_none(), "metadata")?;
+        self.check(can.value_max.is_some() || !claim.or_value, "values")?;
+        let takes = matches!(conflict, Conflict::Force | Conflict::StealStale { .. });
+        self.check(can.force_release || !takes, "taking locks from others")
+    }
+
+    pub(crate) async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.clock().now().plus(ASK_TIMEOUT);
+        before(self.keeper.sleep_until(limit), call).await.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Unreachable, "the store did not answer in time"))
+        })
+    }
+
+    pub(crate) fn context(&self, error: Error, operation: &'static str, name: Option<&LockName>) -> Error {
+        let error = error.with_operation(operation).with_store(&self.address);
+        match name {
+            Some(name) => error.with_lock(name),
+            None => error,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.keeper.stop();
+    }
+}
+
+/// The store told that a member was ended by somebody else.
+fn lose_member(keeper: &Weak<Keeper>, member: MemberId, reason: &LossReason) {
+    let Some(keeper) = keeper.upgrade() else { return };
+    for timed in keeper.timers.all() {
+        if let Timed::Lease(lease) = timed
+            && lease.id == member
+        {
+            keeper.lose(&lease, reason.clone());
+        }
+    }
+}

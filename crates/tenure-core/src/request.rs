@@ -1,0 +1,312 @@
+//! Everything an acquire can be asked for, as a builder.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attempt::{Acquired, Wish, acquire};
+use crate::backend::Claim;
+use crate::conflict::{Conflict, RetryConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::LockGuard;
+use crate::manager::{Inner, Progress};
+use crate::name::LockName;
+use crate::owner::{Details, Owner};
+use crate::token::Token;
+use crate::values::{Priority, Seats, Ttl};
+use crate::view::{HolderView, ValueView};
+
+/// How an acquire that accepts a value ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// The lock is held.
+    Held(LockGuard),
+    /// A live value answered instead; nothing is held.
+    Value(ValueView),
+}
+
+/// One acquire to be: made by [`LockManager::lock`](crate::LockManager::lock).
+///
+/// What is not said: exclusive, ttl 30 s renewed every ttl/3, waits for ever in the queue.
+#[must_use = "nothing is asked for until `acquire` or `try_acquire`"]
+pub struct LockRequest {
+    inner: Arc<Inner>,
+    name: Result<LockName>,
+    seats: Result<Seats>,
+    ttl: Duration,
+    wait_timeout: Option<Duration>,
+    conflict: Conflict,
+    retry: Option<RetryConfig>,
+    priority: Result<Priority>,
+    owner: Option<Result<Owner>>,
+    actor: Option<String>,
+    metadata: Option<serde_json::Value>,
+    auto_renew: bool,
+    renew_every: Option<Duration>,
+    progress: Option<Progress>,
+}
+
+impl LockRequest {
+    pub(crate) fn new(inner: Arc<Inner>, name: Result<LockName>) -> Self {
+        Self {
+            inner,
+            name,
+            seats: Ok(Seats::All),
+            ttl: Ttl::DEFAULT.get(),
+            wait_timeout: None,
+            conflict: Conflict::Wait,
+            retry: None,
+            priority: Ok(Priority::default()),
+            owner: None,
+            actor: None,
+            metadata: None,
+            auto_renew: true,
+            renew_every: None,
+            progress: None,
+        }
+    }
+
+    /// How long the lease lives without renewal: 100 ms to 30 days, 30 s if not said.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long to wait for the lock; without it for ever.
+    pub fn wait_timeout(mut self, wait: Duration) -> Self {
+        self.wait_timeout = Some(wait);
+        self
+    }
+
+    /// One seat of unlimited many: a reader.
+    pub fn shared(mut self) -> Self {
+        self.seats = Ok(Seats::SHARED);
+        self
+    }
+
+    /// `take` permits of `of`: a semaphore. All users of the name must say the same `of`.
+    pub fn permits(mut self, take: u32, of: u32) -> Self {
+        self.seats = Seats::permits(take, of);
+        self
+    }
+
+    /// These seats.
+    pub fn seats(mut self, seats: Seats) -> Self {
+        self.seats = Ok(seats);
+        self
+    }
+
+    /// A head start in the queue: each point counts as 30 s of waiting. -1000 to 1000.
+    pub fn priority(mut self, points: i32) -> Self {
+        self.priority = Priority::new(points);
+        self
+    }
+
+    /// JSON that others can read, 16 KiB at most.
+    pub fn metadata(mut self, metadata: serde_json::Value) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// The owner's label, instead of the manager's.
+    pub fn owner(mut self, label: impl AsRef<str>) -> Self {
+        self.owner = Some(Owner::labelled(label.as_ref()));
+        self
+    }
+
+    /// The logical task this belongs to, for deadlock detection.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// What to do when somebody else holds the lock.
+    pub fn on_conflict(mut self, conflict: Conflict) -> Self {
+        self.conflict = conflict;
+        self
+    }
+
+    /// Tries so often instead of waiting in the queue, and ends `Busy`.
+    pub fn retry(mut self, retry: RetryConfig) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Whether the lease is renewed by itself; if not, it ends after its ttl.
+    pub fn auto_renew(mut self, renew: bool) -> Self {
+        self.auto_renew = renew;
+        self
+    }
+
+    /// How often the lease is renewed, instead of every ttl/3; at most every ttl/2.
+    pub fn renew_every(mut self, every: Duration) -> Self {
+        self.renew_every = Some(every);
+        self
+    }
+
+    /// Calls `progress` whenever something new is known about the wait: who holds the lock, and
+    /// how many are ahead.
+    pub fn on_wait(mut self, progress: impl Fn(&[HolderView], usize) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Progress(Arc::new(progress)));
+        self
+    }
+
+    /// Waits for the lock and holds it.
+    ///
+    /// # Errors
+    /// `WaitTimeout` or `Busy` with the holders; `Invalid`, `Unsupported`, `Mismatch`,
+    /// `Unreachable`, `Denied`, `Corrupt`; `Unknown` never leaves anything held.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: if the future is dropped, whatever the store granted or queued is withdrawn.
+    pub async fn acquire(self) -> Result<LockGuard> {
+        let context = self.context();
+        match self.run(false, None).await.map_err(|e| context.add(e))? {
+            Acquired::Guard(guard) => Ok(guard),
+            Acquired::Busy(holders) => Err(context.add(busy(holders))),
+            Acquired::Value(_) => Err(context.add(unasked_value())),
+        }
+    }
+
+    /// Takes the lock if it is free now; `None` if it is not. Does not overtake whoever waits.
+    ///
+    /// # Errors
+    /// As [`LockRequest::acquire`], without `WaitTimeout` and `Busy`.
+    ///
+    /// # Cancel safety
+    /// As [`LockRequest::acquire`].
+    pub async fn try_acquire(self) -> Result<Option<LockGuard>> {
+        let context = self.context();
+        match self.run(false, Some(Duration::ZERO)).await {
+            Ok(Acquired::Guard(guard)) => Ok(Some(guard)),
+            Ok(Acquired::Busy(_)) => Ok(None),
+            Ok(Acquired::Value(_)) => Err(context.add(unasked_value())),
+            Err(error) if error.kind().is_not_acquired() => Ok(None),
+            Err(error) => Err(context.add(error)),
+        }
+    }
+
+    /// Waits for the lock, or for its value: a live value on a free lock, or one that a holder
+    /// releases with, is the answer instead.
+    ///
+    /// # Errors
+    /// As [`LockRequest::acquire`]; `Unsupported` on stores without values.
+    ///
+    /// # Cancel safety
+    /// As [`LockRequest::acquire`].
+    pub async fn acquire_or_value(self) -> Result<Answer> {
+        let context = self.context();
+        match self.run(true, None).await.map_err(|e| context.add(e))? {
+            Acquired::Guard(guard) => Ok(Answer::Held(guard)),
+            Acquired::Value(value) => Ok(Answer::Value(value)),
+            Acquired::Busy(holders) => Err(context.add(busy(holders))),
+        }
+    }
+
+    async fn run(mut self, or_value: bool, wait: Option<Duration>) -> Result<Acquired> {
+        if wait.is_some() {
+            self.wait_timeout = wait;
+        }
+        let progress = self.progress.take();
+        let inner = self.inner.clone();
+        let wish = self.wish(or_value)?;
+        let _told = progress.map(|progress| inner.on_wait(wish.claim.member, progress));
+        acquire(&inner, wish).await
+    }
+
+    fn wish(self, or_value: bool) -> Result<Wish> {
+        let name = self.name?;
+        let (seats, priority) = (self.seats?, self.priority?);
+        self.inner.check_ttl(self.ttl)?;
+        if let Some(retry) = &self.retry {
+            retry.check()?;
+        }
+        let renew_every = match (self.auto_renew, self.renew_every) {
+            (false, _) => None,
+            (true, None) => Some(self.ttl / 3),
+            (true, Some(every)) if every <= self.ttl / 2 && !every.is_zero() => Some(every),
+            (true, Some(_)) => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "`renew_every` lies between 0 and half the ttl",
+                ));
+            }
+        };
+        let owner = match self.owner {
+            Some(owner) => owner?,
+            None => self.inner.owner().clone(),
+        };
+        let details = if self.metadata.is_none() && self.actor.is_none() && owner == *self.inner.owner() {
+            self.inner.details(renew_every)
+        } else {
+            let mut details = Details::of(owner).renewing_every(renew_every);
+            if let Some(metadata) = &self.metadata {
+                details = details.with_metadata(metadata)?;
+            }
+            if let Some(actor) = &self.actor {
+                details = details.with_actor(actor)?;
+            }
+            Arc::new(details)
+        };
+        let tries_once = self.wait_timeout == Some(Duration::ZERO)
+            || self.conflict == Conflict::Fail
+            || self.retry.is_some();
+        let mut claim = Claim::new(name, Token::random(), self.ttl, details);
+        claim.seats = seats;
+        claim.priority = priority;
+        claim.or_value = or_value;
+        claim.wait = !tries_once && self.inner.backend().capabilities().fifo;
+        if self.conflict == Conflict::Force {
+            claim.force = Some("forced by its conflict strategy".into());
+        }
+        self.inner.check_claim(&claim, self.conflict)?;
+        Ok(Wish {
+            claim,
+            renew_every,
+            wait_timeout: self.wait_timeout,
+            conflict: self.conflict,
+            retry: self.retry,
+        })
+    }
+
+    fn context(&self) -> Context {
+        Context { name: self.name.as_ref().ok().cloned(), store: self.inner.address() }
+    }
+}
+
+/// What every error of an acquire is given to say.
+struct Context {
+    name: Option<LockName>,
+    store: Arc<str>,
+}
+
+impl Context {
+    fn add(&self, error: Error) -> Error {
+        let error = error.with_operation("acquiring").with_store(&self.store);
+        match &self.name {
+            Some(name) => error.with_lock(name),
+            None => error,
+        }
+    }
+}
+
+fn busy(holders: Vec<HolderView>) -> Error {
+    Error::new(ErrorKind::Busy, "somebody else holds it")
+        .with_help("wait for it, or look who holds it: `tenure status NAME`")
+        .with_holders(holders)
+}
+
+fn unasked_value() -> Error {
+    Error::new(ErrorKind::Corrupt, "the store answered with a value that nobody asked for")
+}
+
+impl fmt::Debug for LockRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockRequest")
+            .field("name", &self.name)
+            .field("seats", &self.seats)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
