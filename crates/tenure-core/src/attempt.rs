@@ -222,7 +222,7 @@ impl Run<'_> {
         if let Some(Told { grant: Some(grant), .. }) = told
             && let Some(end) = pushed_end(&sight, grant, clock.now())
         {
-            return Ok(match attempt.hold(grant, end, false) {
+            return Ok(match attempt.hold(grant, end) {
                 Some(guard) => Step::Done(Acquired::Guard(guard)),
                 None => Step::Anew,
             });
@@ -426,13 +426,13 @@ impl Attempt {
             // this request was sent.
             let age = store_now.since(grant.at);
             let end = earliest_end(sent, grant.term.saturating_sub(age));
-            if clock.now() < deadline(end, self.claim.ttl) {
-                return Ok(self.hold(grant, end, !grant.handed_over));
+            if clock.now() < deadline(end, grant.term) {
+                return Ok(self.hold(grant, end));
             }
         } else if !observed || (self.calls == 1 && !grant.handed_over) {
             let end = earliest_end(sent, grant.term);
-            if clock.now() < deadline(end, self.claim.ttl) {
-                return Ok(self.hold(grant, end, !grant.handed_over));
+            if clock.now() < deadline(end, grant.term) {
+                return Ok(self.hold(grant, end));
             }
         }
         self.pick_up(grant).await
@@ -452,7 +452,8 @@ impl Attempt {
             let answer = answer.and_then(|mut answers| answers.pop());
             match answer {
                 Some(Renewal::Kept(Kept::Holding(grant))) => {
-                    return Ok(self.hold(grant, earliest_end(sent, grant.term), true));
+                    let full = Grant { handed_over: false, ..grant };
+                    return Ok(self.hold(full, earliest_end(sent, grant.term)));
                 }
                 Some(Renewal::Gone(_)) => {
                     self.settled();
@@ -470,9 +471,9 @@ impl Attempt {
         }
     }
 
-    fn hold(&mut self, grant: Grant, end: Moment, full: bool) -> Option<LockGuard> {
+    fn hold(&mut self, grant: Grant, end: Moment) -> Option<LockGuard> {
         let keeper = self.inner.keeper();
-        if !self.lease.hold(grant.fence, grant.seats, end, full, &**self.inner.clock()) {
+        if !self.lease.hold(&grant, end, &**self.inner.clock()) {
             return None;
         }
         let (due, cared_for) = {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::backend::{Claim, LeaseRef, Member};
+use crate::backend::{Claim, Grant, LeaseRef, Member};
 use crate::clock::{Clock, Moment};
 use crate::loss::LossReason;
 use crate::name::LockName;
@@ -28,9 +28,10 @@ pub(crate) fn earliest_end(sent: Moment, term: Duration) -> Moment {
 }
 
 /// The moment from which the guard counts as lost: a tenth of the ttl before the lease can end,
-/// so that whoever has to stop has time to.
-pub(crate) fn deadline(end: Moment, ttl: Duration) -> Moment {
-    end.minus(ttl / 10)
+/// so that whoever has to stop has time to. A lease that was just handed over lives for a shorter
+/// `term` than its ttl.
+pub(crate) fn deadline(end: Moment, term: Duration) -> Moment {
+    end.minus(term / 10)
 }
 
 /// A claim from the moment it is about to be sent until nothing of it is left.
@@ -107,26 +108,19 @@ impl Lease {
         }
     }
 
-    /// The grant arrived. `full` says whether the lease has its whole ttl already; one that was
-    /// handed over is renewed at once. `false` if the attempt was given up meanwhile.
-    pub(crate) fn hold(
-        &self,
-        fence: Fence,
-        seats: Seats,
-        end: Moment,
-        full: bool,
-        clock: &dyn Clock,
-    ) -> bool {
-        self.fence.store(fence.get(), Ordering::Release);
+    /// The grant arrived, of a lease that ends at `end` at the earliest. One that was handed over
+    /// is renewed at once, to have its whole ttl. `false` if the attempt was given up meanwhile.
+    pub(crate) fn hold(&self, grant: &Grant, end: Moment, clock: &dyn Clock) -> bool {
+        self.fence.store(grant.fence.get(), Ordering::Release);
         {
             let now = clock.now();
             let mut times = self.times.lock();
-            times.seats = seats;
+            times.seats = grant.seats;
             times.end = end;
-            times.deadline = deadline(end, times.ttl);
+            times.deadline = deadline(end, grant.term.min(times.ttl));
             times.acquired_at = now;
             times.acquired_wall = clock.wall();
-            times.plan(now, full);
+            times.plan(now, !grant.handed_over);
         }
         self.phase.hold()
     }

@@ -329,7 +329,7 @@ impl LockManager {
         let sent = inner.clock().now();
         let grant = self.renew_held(token, token.ttl, false).await?;
         let end = earliest_end(sent, grant.term);
-        if !lease.hold(grant.fence, grant.seats, end, true, &**inner.clock()) {
+        if !lease.hold(&grant, end, &**inner.clock()) {
             return Err(Error::new(ErrorKind::Unknown, "the lease was given up while it was resumed"));
         }
         let due = lease.times.lock().due();

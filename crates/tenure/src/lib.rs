@@ -1,1 +1,42 @@
-//! x
+//! One distributed lock for every store.
+//!
+//! Whoever holds a *tenure* holds a name, for a term, with a number: all or some of the seats on
+//! a name, for a ttl that is renewed while the holder lives, with a fencing token that only grows.
+//!
+//! ```
+//! # fn main() -> tenure::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let url = format!("file://{}", dir.path().display());
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # runtime.block_on(async {
+//! use std::time::Duration;
+//!
+//! let locks = tenure::connect(&url).await?; // or "memory:", later "redis://…", "postgres://…"
+//! let guard = locks.acquire("orders/42", Duration::from_secs(30)).await?;
+//! println!("I hold {} with fencing token {}", guard.name(), guard.fencing_token());
+//! guard.release().await?; // or drop it
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! A lease cannot stop a process that was paused from acting late. Hand the
+//! [fencing token](LockWatch::fencing_token) to whatever the lock protects, and let that refuse
+//! what is older than the newest it has seen: that is the other half of safety.
+
+mod connect;
+
+pub use connect::{connect, default_store, open};
+pub use tenure_core::*;
+
+/// The memory store: locks in this process, for tests and single processes; and `off:`.
+#[cfg(feature = "memory")]
+pub mod memory {
+    pub use tenure_backend_memory::*;
+}
+
+/// The file store: locks in a directory.
+#[cfg(feature = "file")]
+pub mod file {
+    pub use tenure_backend_file::*;
+}
