@@ -301,3 +301,7 @@ pub(crate) enum Timed {
     /// Somebody to wake.
     Alarm(Arc<crate::alarm::Alarm>),
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
