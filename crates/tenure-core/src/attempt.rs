@@ -3,6 +3,7 @@
 //! Cancel safe at every await: an [`Attempt`] that is dropped before it holds is handed to the
 //! janitor, which withdraws it at the store, whatever became of its requests.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,28 +42,51 @@ pub(crate) struct Wish {
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) conflict: Conflict,
     pub(crate) retry: Option<RetryConfig>,
+    pub(crate) progress: Option<Progress>,
+}
+
+/// Somebody who wants to know how a wait is going.
+#[derive(Clone)]
+pub(crate) struct Progress(pub(crate) Arc<Tell>);
+
+type Tell = dyn Fn(&[HolderView], usize) + Send + Sync;
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 /// How an acquire ended.
 pub(crate) enum Acquired {
     Guard(LockGuard),
     Value(ValueView),
-    Busy(Vec<HolderView>),
+    /// Somebody else holds it, and the wish was not to wait.
+    Busy(Error),
 }
 
 /// Runs `wish` to its end.
-pub(crate) async fn acquire(inner: &Arc<Inner>, wish: Wish) -> Result<Acquired> {
+pub(crate) async fn acquire(inner: Arc<Inner>, wish: Wish) -> Result<Acquired> {
     let started = inner.clock().now();
     let until = wish.wait_timeout.map_or(Moment::NEVER, |wait| started.plus(wait));
-    let mut run = Run { inner, wish, started, until, tries: 0, conflicted: false };
+    let mut run = Run { inner: &inner, wish, started, until, tries: 0, conflicted: false };
     let ended = run.run().await;
-    match &ended {
-        Ok(Acquired::Guard(_)) => inner.metrics().acquired(inner.clock().now().since(started)),
-        Ok(Acquired::Value(_)) => {}
-        Ok(Acquired::Busy(_)) => inner.metrics().not_acquired("busy"),
-        Err(error) => inner.metrics().not_acquired(error.kind().as_str()),
+    let context = |error| inner.context(error, "acquiring", Some(&run.wish.claim.name));
+    match ended {
+        Ok(Acquired::Guard(guard)) => {
+            inner.metrics().acquired(guard.acquired_after(started));
+            Ok(Acquired::Guard(guard))
+        }
+        Ok(Acquired::Value(value)) => Ok(Acquired::Value(value)),
+        Ok(Acquired::Busy(error)) => {
+            inner.metrics().not_acquired(error.kind().as_str());
+            Ok(Acquired::Busy(context(error)))
+        }
+        Err(error) => {
+            inner.metrics().not_acquired(error.kind().as_str());
+            Err(context(error))
+        }
     }
-    ended
 }
 
 /// The state of one acquire over all its tokens.
@@ -94,11 +118,14 @@ struct Sight {
 
 impl Run<'_> {
     async fn run(&mut self) -> Result<Acquired> {
+        let mut first = true;
         loop {
-            let mut attempt = Attempt::new(self.inner, self.wish.claim.clone(), self.wish.renew_every);
-            if let Some(ended) = self.with(&mut attempt).await? {
+            let mut attempt =
+                Attempt::new(self.inner, self.wish.claim.clone(), self.wish.renew_every);
+            if let Some(ended) = self.with(&mut attempt, first).await? {
                 return Ok(ended);
             }
+            first = false;
             let token = Token::random();
             self.wish.claim.member = token.member();
             self.wish.claim.id = self.wish.claim.member.claim();
@@ -107,14 +134,15 @@ impl Run<'_> {
     }
 
     /// Runs one attempt; `None` if its token is used up.
-    async fn with(&mut self, attempt: &mut Attempt) -> Result<Option<Acquired>> {
-        let clock = self.inner.clock().clone();
-        let mut last_answer = clock.now();
+    async fn with(&mut self, attempt: &mut Attempt<'_>, first: bool) -> Result<Option<Acquired>> {
+        let clock = self.inner.clock();
+        let mut sent = if first { self.started } else { clock.now() };
+        let mut last_answer = sent;
         let mut poll = Poll::new(self.inner);
         loop {
             self.inner.check_open()?;
-            let sent = clock.now();
             let answer = attempt.ask(self.until).await;
+            let answered = clock.now();
             let verdict = match answer {
                 Ok(verdict) => verdict,
                 Err(error) => {
@@ -122,17 +150,18 @@ impl Run<'_> {
                     // A place in the queue outlives a short silence of the store.
                     let queued = attempt.calls_answered() && attempt.claim.wait;
                     let patience = last_answer.plus(attempt.claim.wait_ttl).min(self.until);
-                    if !queued || !error.kind().is_transient() || patience <= clock.now() {
+                    if !queued || !error.kind().is_transient() || patience <= answered {
                         return Err(error);
                     }
                     let pause = poll.next_pause();
-                    self.inner.keeper().sleep_until(clock.now().plus(pause).min(patience)).await;
+                    self.inner.keeper().sleep_until(answered.plus(pause).min(patience)).await;
+                    sent = clock.now();
                     continue;
                 }
             };
-            last_answer = clock.now();
+            last_answer = answered;
             let step = match verdict {
-                Verdict::Granted(grant) => match attempt.take(sent, grant).await? {
+                Verdict::Granted(grant) => match attempt.take(sent, answered, grant).await? {
                     Some(guard) => Step::Done(Acquired::Guard(guard)),
                     None => Step::Anew,
                 },
@@ -163,7 +192,7 @@ impl Run<'_> {
             };
             match step {
                 Step::Done(ended) => return Ok(Some(ended)),
-                Step::Again => {}
+                Step::Again => sent = clock.now(),
                 Step::Anew => return Ok(None),
             }
         }
@@ -185,9 +214,9 @@ impl Run<'_> {
         let now = self.inner.clock().now();
         let pause = match &self.wish.retry {
             Some(retry) if self.tries < retry.max_attempts => retry.jittered(self.tries),
-            Some(_) => return Ok(Step::Done(Acquired::Busy(place.holders))),
+            Some(_) => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
             None if self.waits() => poll.next_pause(),
-            None => return Ok(Step::Done(Acquired::Busy(place.holders))),
+            None => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
         };
         if self.until <= now {
             return Err(self.timed_out(place));
@@ -200,13 +229,20 @@ impl Run<'_> {
     }
 
     /// The claim has a place in the queue: waits for an event, or until it is time to ask.
-    async fn queued(&mut self, attempt: &mut Attempt, sight: Sight, poll: &mut Poll) -> Result<Step> {
+    async fn queued(
+        &mut self,
+        attempt: &mut Attempt<'_>,
+        sight: Sight,
+        poll: &mut Poll,
+    ) -> Result<Step> {
         if self.steal_stale(&sight.place.holders).await? {
             return Ok(Step::Again);
         }
         let clock = self.inner.clock().clone();
         let pushed = attempt.wait_in_queue(&sight.place);
-        self.inner.tell_waiting(&attempt.claim, &sight.place);
+        if let Some(progress) = &self.wish.progress {
+            progress.0(&sight.place.holders, sight.place.ahead);
+        }
         let now = clock.now();
         if self.until <= now {
             attempt.withdraw().await;
@@ -220,9 +256,10 @@ impl Run<'_> {
         let alarm = self.inner.keeper().sleep_until(ask_at.min(self.until));
         let told = before(alarm, attempt.told()).await;
         if let Some(Told { grant: Some(grant), .. }) = told
-            && let Some(end) = pushed_end(&sight, grant, clock.now())
+            && let now = clock.now()
+            && let Some(end) = pushed_end(&sight, grant, now)
         {
-            return Ok(match attempt.hold(grant, end) {
+            return Ok(match attempt.hold(grant, end, now) {
                 Some(guard) => Step::Done(Acquired::Guard(guard)),
                 None => Step::Anew,
             });
@@ -254,7 +291,9 @@ impl Run<'_> {
     /// Takes the lock from holders that gave no sign of life for too long; `true` if there were
     /// any.
     async fn steal_stale(&self, holders: &[HolderView]) -> Result<bool> {
-        let Conflict::StealStale { after } = self.wish.conflict else { return Ok(false) };
+        let Conflict::StealStale { after } = self.wish.conflict else {
+            return Ok(false);
+        };
         let mut stole = false;
         for holder in holders {
             let missing_two = holder.details.renews_every.map_or(Duration::ZERO, |every| every * 2);
@@ -276,6 +315,16 @@ impl Run<'_> {
         }
         Ok(stole)
     }
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Unreachable, "the store did not answer in time")
+}
+
+fn busy(holders: Vec<HolderView>) -> Error {
+    Error::new(ErrorKind::Busy, "somebody else holds it")
+        .with_help("wait for it, or look who holds it: `tenure status NAME`")
+        .with_holders(holders)
 }
 
 fn refused(refusal: &Refusal) -> Error {
@@ -366,8 +415,8 @@ impl Poll {
 }
 
 /// One claim under way; dropping it before it holds withdraws it.
-pub(crate) struct Attempt {
-    inner: Arc<Inner>,
+pub(crate) struct Attempt<'a> {
+    inner: &'a Arc<Inner>,
     pub(crate) claim: Arc<Claim>,
     lease: Arc<Lease>,
     entry: Option<Entry>,
@@ -378,13 +427,13 @@ pub(crate) struct Attempt {
     pushed: Option<bool>,
 }
 
-impl Attempt {
-    fn new(inner: &Arc<Inner>, claim: Claim, renew_every: Option<Duration>) -> Self {
-        let lease = Arc::new(Lease::sent(&claim, renew_every));
+impl<'a> Attempt<'a> {
+    fn new(inner: &'a Arc<Inner>, claim: Claim, renew_every: Option<Duration>) -> Self {
+        let lease = Arc::new(Lease::sent(&claim, renew_every, inner.pid()));
         // Before the claim is sent, so that no event is missed.
         let entry = claim.wait.then(|| inner.waiters().enter(&claim.name, claim.member));
         Self {
-            inner: inner.clone(),
+            inner,
             claim: Arc::new(claim),
             lease,
             entry,
@@ -396,8 +445,6 @@ impl Attempt {
     }
 
     async fn ask(&mut self, until: Moment) -> Result<Verdict> {
-        let now = self.inner.clock().now();
-        let limit = now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT));
         self.sent = true;
         self.calls += 1;
         let call = self.inner.backend().acquire(&self.claim);
@@ -405,9 +452,12 @@ impl Attempt {
         // Most stores answer most calls at once or soon; only then is an alarm worth its while.
         let answer = match futures_lite::future::poll_once(call.as_mut()).await {
             Some(answer) => answer,
-            None => before(self.inner.keeper().sleep_until(limit), call)
-                .await
-                .unwrap_or_else(|| Err(Error::new(ErrorKind::Unreachable, "the store did not answer in time"))),
+            None => {
+                let now = self.inner.clock().now();
+                let limit = now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT));
+                let answer = before(self.inner.keeper().sleep_until(limit), call).await;
+                answer.unwrap_or_else(|| Err(late()))
+            }
         };
         self.answers += u32::from(answer.is_ok());
         answer
@@ -418,21 +468,25 @@ impl Attempt {
     }
 
     /// Makes a guard of a grant; `None` if it is over already.
-    async fn take(&mut self, sent: Moment, grant: Grant) -> Result<Option<LockGuard>> {
-        let clock = self.inner.clock().clone();
+    async fn take(
+        &mut self,
+        sent: Moment,
+        answered: Moment,
+        grant: Grant,
+    ) -> Result<Option<LockGuard>> {
+        // The lease ends at `at + term` of the store's clock, which said `now` after this request
+        // was sent. Without a clock at the store, only a first answer can be counted on: a later
+        // one may tell of a grant that is older than its request.
         let observed = self.inner.backend().capabilities().judged_by == JudgedBy::Observation;
-        if let Some(store_now) = grant.now {
-            // The lease ends at `at + term` of the store's clock, which said `store_now` after
-            // this request was sent.
-            let age = store_now.since(grant.at);
+        let age = match grant.now {
+            Some(now) => Some(now.since(grant.at)),
+            None if !observed || (self.calls == 1 && !grant.handed_over) => Some(Duration::ZERO),
+            None => None,
+        };
+        if let Some(age) = age {
             let end = earliest_end(sent, grant.term.saturating_sub(age));
-            if clock.now() < deadline(end, grant.term) {
-                return Ok(self.hold(grant, end));
-            }
-        } else if !observed || (self.calls == 1 && !grant.handed_over) {
-            let end = earliest_end(sent, grant.term);
-            if clock.now() < deadline(end, grant.term) {
-                return Ok(self.hold(grant, end));
+            if answered < deadline(end, grant.term) {
+                return Ok(self.hold(grant, end, answered));
             }
         }
         self.pick_up(grant).await
@@ -453,7 +507,7 @@ impl Attempt {
             match answer {
                 Some(Renewal::Kept(Kept::Holding(grant))) => {
                     let full = Grant { handed_over: false, ..grant };
-                    return Ok(self.hold(full, earliest_end(sent, grant.term)));
+                    return Ok(self.hold(full, earliest_end(sent, grant.term), clock.now()));
                 }
                 Some(Renewal::Gone(_)) => {
                     self.settled();
@@ -471,9 +525,9 @@ impl Attempt {
         }
     }
 
-    fn hold(&mut self, grant: Grant, end: Moment) -> Option<LockGuard> {
+    fn hold(&mut self, grant: Grant, end: Moment, now: Moment) -> Option<LockGuard> {
         let keeper = self.inner.keeper();
-        if !self.lease.hold(&grant, end, &**self.inner.clock()) {
+        if !self.lease.hold(&grant, end, now) {
             return None;
         }
         let (due, cared_for) = {
@@ -535,7 +589,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.stop_waiting();
         if !self.lease.phase.give_up() {
@@ -600,7 +654,10 @@ pub(crate) async fn upgrade(
                 before(alarm, entry.told()).await;
             }
             Verdict::Value(_) => {
-                return Err(Error::new(ErrorKind::Corrupt, "the store answered an upgrade with a value"));
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    "the store answered an upgrade with a value",
+                ));
             }
         }
     }

@@ -145,14 +145,7 @@ pub struct Grant {
 impl Grant {
     /// A grant, for backends.
     pub fn new(fence: Fence, seats: Seats, at: Micros, term: Duration) -> Self {
-        Self {
-            fence,
-            seats,
-            at,
-            term,
-            handed_over: false,
-            now: None,
-        }
+        Self { fence, seats, at, term, handed_over: false, now: None }
     }
 }
 
@@ -282,10 +275,7 @@ impl Reason {
                 "a reason is 1 to 1024 bytes of UTF-8 without control characters",
             ));
         }
-        Ok(Self {
-            by,
-            why: why.into(),
-        })
+        Ok(Self { by, why: why.into() })
     }
 }
 
@@ -321,12 +311,7 @@ impl LeaseRef {
     /// A reference to a lease, for backends' tests.
     pub fn new(name: LockName, token: Token, fence: Fence) -> Self {
         let id = token.member();
-        Self {
-            name,
-            token,
-            id,
-            fence,
-        }
+        Self { name, token, id, fence }
     }
 }
 
@@ -499,10 +484,7 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// [`Backend`] behind a pointer: the same calls with boxed futures. Every backend is one.
-#[allow(
-    missing_docs,
-    reason = "each method is documented at its twin in `Backend`"
-)]
+#[allow(missing_docs, reason = "each method is documented at its twin in `Backend`")]
 pub trait DynBackend: Send + Sync + 'static {
     fn capabilities(&self) -> &Capabilities;
     fn address(&self) -> Arc<str>;

@@ -1,6 +1,7 @@
 //! Who waits in this manager, and how the store's events reach them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use futures_util::task::AtomicWaker;
@@ -10,10 +11,33 @@ use crate::backend::{Departure, Event, Grant, Listener};
 use crate::name::LockName;
 use crate::token::MemberId;
 
+const SHARDS: usize = 16;
+
+type Waits = HashMap<MemberId, Arc<Waiting>, BuildHasherDefault<IdHasher>>;
+
+/// Ids are SHA-256 already: eight of their bytes are a hash.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let first = bytes.first_chunk::<8>().map_or(0, |b| u64::from_ne_bytes(*b));
+        self.0 ^= first;
+    }
+
+    /// The length of the id, which says nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
+
 /// The waiting claims of one manager.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    waiting: Mutex<HashMap<MemberId, Arc<Waiting>>>,
+    /// By the first byte of the id, which is a hash, so that threads do not meet.
+    waiting: [Mutex<Waits>; SHARDS],
     /// Told of members that were ended by others; the keeper's leases.
     gone: Mutex<Option<GoneHook>>,
     changes: tokio::sync::Notify,
@@ -61,13 +85,13 @@ impl Waiters {
             told: Mutex::new(Told::default()),
             waker: AtomicWaker::new(),
         });
-        self.waiting.lock().insert(member, waiting.clone());
+        self.shard(member).lock().insert(member, waiting.clone());
         Entry { waiters: self.clone(), member, waiting }
     }
 
     /// Makes a waiting claim look.
     pub(crate) fn wake(&self, member: MemberId) {
-        let waiting = self.waiting.lock().get(&member).cloned();
+        let waiting = self.shard(member).lock().get(&member).cloned();
         if let Some(waiting) = waiting {
             waiting.tell(None);
         }
@@ -87,10 +111,16 @@ impl Waiters {
         self.changes.notified()
     }
 
+    fn shard(&self, member: MemberId) -> &Mutex<Waits> {
+        &self.waiting[usize::from(member.as_bytes()[8]) % SHARDS]
+    }
+
     fn wake_where(&self, which: impl Fn(&Waiting) -> bool) {
-        let all: Vec<_> = self.waiting.lock().values().filter(|w| which(w)).cloned().collect();
-        for waiting in all {
-            waiting.tell(None);
+        for shard in &self.waiting {
+            let some: Vec<_> = shard.lock().values().filter(|w| which(w)).cloned().collect();
+            for waiting in some {
+                waiting.tell(None);
+            }
         }
     }
 }
@@ -124,7 +154,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.waiters.waiting.lock().remove(&self.member);
+        self.waiters.shard(self.member).lock().remove(&self.member);
     }
 }
 
@@ -132,7 +162,7 @@ impl Listener for Waiters {
     fn on_event(&self, event: Event) {
         match event {
             Event::Granted { member, grant, .. } => {
-                let waiting = self.waiting.lock().get(&member).cloned();
+                let waiting = self.shard(member).lock().get(&member).cloned();
                 if let Some(waiting) = waiting {
                     waiting.tell(grant);
                 }

@@ -78,9 +78,8 @@ impl Clock for SystemClock {
 
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     fn wall(&self) -> Micros {
-        let since_1970 = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Micros(crate::values::micros(since_1970))
     }
 
@@ -130,9 +129,7 @@ impl Default for TestClock {
 
 impl fmt::Debug for TestClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestClock")
-            .field("now", &*self.now.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("TestClock").field("now", &*self.now.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -171,10 +168,7 @@ mod platform {
     use super::Moment;
 
     pub(super) fn host_name() -> String {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
 
     #[cfg(target_os = "linux")]
@@ -231,13 +225,7 @@ mod platform {
             tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(nanos % 1_000_000_000).expect("below a second"),
         };
-        let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: value,
-        };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(&fd, TimerfdTimerFlags::ABSTIME, &once)?;
         tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
     }
@@ -263,10 +251,7 @@ mod tests {
     #[test]
     fn moments_do_not_overflow() {
         assert_eq!(Moment::NEVER.plus(Duration::from_secs(1)), Moment::NEVER);
-        assert_eq!(
-            Moment::default().minus(Duration::from_secs(1)),
-            Moment::default()
-        );
+        assert_eq!(Moment::default().minus(Duration::from_secs(1)), Moment::default());
         assert_eq!(Moment::default().since(Moment::NEVER), Duration::ZERO);
     }
 

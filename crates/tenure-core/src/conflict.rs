@@ -126,6 +126,9 @@ mod tests {
         assert_eq!(RetryConfig::patient().delay(u32::MAX), Duration::from_secs(16));
         assert!(RetryConfig { max_attempts: 0, ..retry }.check().is_err());
         assert!(RetryConfig { backoff_multiplier: f64::NAN, ..retry }.check().is_err());
-        assert_eq!(RetryConfig { initial_delay: Duration::ZERO, ..retry }.jittered(3), Duration::ZERO);
+        assert_eq!(
+            RetryConfig { initial_delay: Duration::ZERO, ..retry }.jittered(3),
+            Duration::ZERO
+        );
     }
 }

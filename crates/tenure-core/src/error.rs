@@ -116,10 +116,7 @@ impl Error {
 
     /// The answer to something that this store cannot do, before any I/O.
     pub fn unsupported(store: &str, what: &str) -> Self {
-        Self::new(
-            ErrorKind::Unsupported,
-            format!("the {store} store does not support {what}"),
-        )
+        Self::new(ErrorKind::Unsupported, format!("the {store} store does not support {what}"))
     }
 
     /// Names the step that failed, as a participle: `acquiring`, `renewing`.
@@ -242,10 +239,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .source
-            .as_ref()
-            .map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+        self.0.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
     }
 }
 

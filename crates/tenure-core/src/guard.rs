@@ -62,7 +62,9 @@ impl LockWatch {
 
     /// When it was acquired, on this host's wall clock.
     pub fn acquired_at(&self) -> Micros {
-        self.lease.times.lock().acquired_wall
+        let clock = self.inner.clock();
+        let ago = clock.now().since(self.lease.times.lock().acquired_at);
+        Micros(clock.wall().0.saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// The fencing token: hand it to whatever the lock protects, and let that refuse older ones.
@@ -125,6 +127,11 @@ impl LockWatch {
     /// Cancel safe: it only observes.
     pub async fn at_risk(&self) {
         self.lease.at_risk().await;
+    }
+
+    /// How long after `asked` it was acquired.
+    pub(crate) fn acquired_after(&self, asked: Moment) -> Duration {
+        self.lease.times.lock().acquired_at.since(asked)
     }
 
     pub(crate) fn context(&self, error: Error) -> Error {
@@ -241,7 +248,11 @@ impl LockGuard {
     ///
     /// # Cancel safety
     /// If the future is dropped, the lock is released, with or without the value.
-    pub async fn release_with(self, value: impl Into<Arc<[u8]>>, keep: Duration) -> Result<(), NotReleased> {
+    pub async fn release_with(
+        self,
+        value: impl Into<Arc<[u8]>>,
+        keep: Duration,
+    ) -> Result<(), NotReleased> {
         let value = Value { bytes: value.into(), keep };
         let checked = self.inner.check_value(&value).and_then(|()| self.check_all_seats());
         if let Err(error) = checked {
@@ -339,12 +350,8 @@ impl LockGuard {
             return Ok(());
         }
         let lease = &self.lease;
-        let mut claim = Claim::new(
-            lease.name.clone(),
-            lease.token.clone(),
-            self.ttl(),
-            self.details.clone(),
-        );
+        let mut claim =
+            Claim::new(lease.name.clone(), lease.token.clone(), self.ttl(), self.details.clone());
         claim.id = ClaimId::random();
         claim.upgrade = true;
         claim.wait = true;
@@ -393,7 +400,8 @@ impl LockGuard {
         }
         // First of all: no more renewals. Whoever moves the phase sends the release.
         if !self.lease.phase.release() {
-            let reason = self.lease.times.lock().lost.clone().unwrap_or(LossReason::Expired);
+            let lost = self.lease.times.lock().lost.clone();
+            let reason = lost.map_or(LossReason::Expired, |reason| *reason);
             return Err(NotReleased::AlreadyLost(reason));
         }
         self.inner.keeper().let_go(&self.lease);
@@ -454,7 +462,9 @@ impl LockGuard {
             Ok(Change::Done(_)) => Ok(()),
             Ok(Change::NotHeld(how)) => Err(self.lose(how)),
             Ok(Change::NeedsAllSeats) => Err(self.context(needs_all_seats())),
-            Ok(Change::Mismatch { of }) => Err(self.context(mismatch(of).with_operation(operation))),
+            Ok(Change::Mismatch { of }) => {
+                Err(self.context(mismatch(of).with_operation(operation)))
+            }
             Err(error) => Err(self.context(error.with_operation(operation))),
         }
     }
@@ -495,8 +505,9 @@ fn needs_all_seats() -> Error {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         let (inner, lease) = (&self.watch.inner, &self.watch.lease);
-        // A forked child has no keeper's thread, and the lock is its parent's.
-        if lease.is_forked() || !lease.phase.release() {
+        // A forked child has no keeper's thread, and the lock is its parent's; its own copy of the
+        // phase is nobody else's.
+        if !lease.phase.release() || lease.is_forked() {
             return;
         }
         inner.keeper().let_go(lease);

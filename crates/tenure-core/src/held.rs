@@ -44,7 +44,12 @@ impl LockToken {
     /// The token as text, secret included; [`FromStr`] reads it back.
     pub fn expose(&self) -> String {
         let Self { name, token, ttl, fence } = self;
-        format!("{VERSION}.{}.{}.{fence}.{}", hex(token.expose()), ttl.as_millis(), hex(name.as_str().as_bytes()))
+        format!(
+            "{VERSION}.{}.{}.{fence}.{}",
+            hex(token.expose()),
+            ttl.as_millis(),
+            hex(name.as_str().as_bytes())
+        )
     }
 }
 

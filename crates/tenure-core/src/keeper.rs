@@ -46,7 +46,11 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, waiters: Arc<Waiters>) -> Arc<Self> {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        waiters: Arc<Waiters>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             timers: Arc::new(Timers::new()),
             janitor: Janitor::default(),
@@ -237,14 +241,15 @@ impl Rounds {
                 renewals.iter().take(BATCH).take_while(|(_, m)| m.ttl <= shortest * 2).count();
             let call: Vec<_> = renewals.drain(..similar).collect();
             let (leases, members): (Vec<_>, Vec<_>) = call.into_iter().unzip();
-            let limit = self.keeper.sleep_until(now.plus((shortest / 6).max(Duration::from_millis(15))));
+            let limit =
+                self.keeper.sleep_until(now.plus((shortest / 6).max(Duration::from_millis(15))));
             let (backend, clock) = (self.backend.clone(), self.keeper.clock.clone());
             self.work.push(Box::pin(async move {
                 let sent = clock.now();
                 let answers = before(limit, backend.renew(&members)).await;
-                let answers = answers.unwrap_or_else(|| vec![Renewal::Unknown(late()); leases.len()]);
-                let renewals =
-                    leases.into_iter().zip(answers).map(|(l, a)| (l, sent, a)).collect();
+                let answers =
+                    answers.unwrap_or_else(|| vec![Renewal::Unknown(late()); leases.len()]);
+                let renewals = leases.into_iter().zip(answers).map(|(l, a)| (l, sent, a)).collect();
                 Finished::Renewals(renewals)
             }));
         }
@@ -306,7 +311,8 @@ impl Rounds {
                 metrics.renewal("failed");
                 metrics.store_error("renew", error.kind());
                 tracing::debug!(lock = %lease.name, %error, "renewal failed, it is tried again");
-                let unreachable = matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unknown);
+                let unreachable =
+                    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unknown);
                 lease.renewal_failed(now, unreachable);
             }
         }

@@ -15,7 +15,7 @@ use crate::phase::{Phase, PhaseWord};
 use crate::register::DRIFT_PERCENT;
 use crate::timers::TimerKey;
 use crate::token::{MemberId, Token};
-use crate::values::{Fence, Micros, Seats};
+use crate::values::{Fence, Seats};
 
 /// How much of a lease is given away for what happens between a reply and its use.
 const SLACK: Duration = Duration::from_millis(5);
@@ -66,19 +66,18 @@ pub(crate) struct Times {
     /// The renewal is overdue from here on.
     pub(crate) risk_at: Moment,
     pub(crate) acquired_at: Moment,
-    pub(crate) acquired_wall: Micros,
     pub(crate) seats: Seats,
     pub(crate) key: Option<TimerKey>,
     /// Whether the last renewal failed for want of the store.
     pub(crate) unreachable: bool,
-    pub(crate) lost: Option<LossReason>,
+    pub(crate) lost: Option<Box<LossReason>>,
     /// Whether the lease outlives this process.
     pub(crate) detached: bool,
 }
 
 impl Lease {
     /// The lease that `claim` may become.
-    pub(crate) fn sent(claim: &Claim, renew_every: Option<Duration>) -> Self {
+    pub(crate) fn sent(claim: &Claim, renew_every: Option<Duration>, pid: u32) -> Self {
         Self {
             name: claim.name.clone(),
             token: claim.token.clone(),
@@ -93,7 +92,6 @@ impl Lease {
                 next_renewal: Moment::NEVER,
                 risk_at: Moment::NEVER,
                 acquired_at: Moment::default(),
-                acquired_wall: Micros::default(),
                 seats: claim.seats,
                 key: None,
                 unreachable: false,
@@ -104,22 +102,20 @@ impl Lease {
             lost_told: Notify::new(),
             risk_told: Notify::new(),
             at_risk: AtomicBool::new(false),
-            pid: std::process::id(),
+            pid,
         }
     }
 
     /// The grant arrived, of a lease that ends at `end` at the earliest. One that was handed over
     /// is renewed at once, to have its whole ttl. `false` if the attempt was given up meanwhile.
-    pub(crate) fn hold(&self, grant: &Grant, end: Moment, clock: &dyn Clock) -> bool {
+    pub(crate) fn hold(&self, grant: &Grant, end: Moment, now: Moment) -> bool {
         self.fence.store(grant.fence.get(), Ordering::Release);
         {
-            let now = clock.now();
             let mut times = self.times.lock();
             times.seats = grant.seats;
             times.end = end;
             times.deadline = deadline(end, grant.term.min(times.ttl));
             times.acquired_at = now;
-            times.acquired_wall = clock.wall();
             times.plan(now, !grant.handed_over);
         }
         self.phase.hold()
@@ -186,7 +182,7 @@ impl Lease {
         if !self.phase.lose() {
             return false;
         }
-        times.lost = Some(reason);
+        times.lost = Some(Box::new(reason));
         drop(times);
         self.lost_told.notify_waiters();
         self.risk_told.notify_waiters();
@@ -200,7 +196,7 @@ impl Lease {
         }
         let times = self.times.lock();
         if let Some(reason) = &times.lost {
-            return Some(reason.clone());
+            return Some((**reason).clone());
         }
         // Held or being released: the clock decides, whether or not the keeper has come to it.
         (times.deadline <= clock.now()).then(|| times.overdue())

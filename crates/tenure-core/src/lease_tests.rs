@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::values::Micros;
 use crate::clock::TestClock;
 use crate::owner::{Details, Owner};
 
@@ -17,7 +18,7 @@ fn shown(true_nanos: u64, rate_millionths: i64) -> u64 {
 fn lease(ttl: Duration) -> Lease {
     let details = std::sync::Arc::new(Details::of(Owner::this_process()));
     let name = crate::LockName::new("x").unwrap();
-    Lease::sent(&Claim::new(name, Token::random(), ttl, details), Some(ttl / 3))
+    Lease::sent(&Claim::new(name, Token::random(), ttl, details), Some(ttl / 3), std::process::id())
 }
 
 fn grant(ttl: Duration) -> Grant {
@@ -67,7 +68,7 @@ proptest! {
         let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
         let lease = lease(ttl);
         let start = clock.now();
-        prop_assert!(lease.hold(&grant(ttl), earliest_end(start, ttl), &clock));
+        prop_assert!(lease.hold(&grant(ttl), earliest_end(start, ttl), clock.now()));
         for sent in &sents {
             lease.renewed(start.plus(Duration::from_millis(*sent)), ttl, ttl, clock.now());
         }
@@ -81,7 +82,7 @@ proptest! {
 fn a_renewal_that_is_answered_after_the_deadline_revives_nothing() {
     let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
     let lease = lease(ttl);
-    assert!(lease.hold(&grant(ttl), earliest_end(clock.now(), ttl), &clock));
+    assert!(lease.hold(&grant(ttl), earliest_end(clock.now(), ttl), clock.now()));
     let sent = clock.now().plus(Duration::from_secs(20));
     clock.advance(Duration::from_secs(27));
     assert!(!lease.renewed(sent, ttl, ttl, clock.now()));
@@ -92,7 +93,7 @@ fn a_renewal_that_is_answered_after_the_deadline_revives_nothing() {
 fn a_shorter_ttl_counts_from_the_moment_it_is_asked_for() {
     let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
     let lease = lease(ttl);
-    assert!(lease.hold(&grant(ttl), earliest_end(clock.now(), ttl), &clock));
+    assert!(lease.hold(&grant(ttl), earliest_end(clock.now(), ttl), clock.now()));
     lease.shorten(clock.now(), Duration::from_secs(1));
     clock.advance(Duration::from_millis(900));
     assert_eq!(lease.loss(&clock), Some(LossReason::Expired));
@@ -105,7 +106,7 @@ fn a_clock_before_the_grant_does_not_make_a_lease_immortal() {
     let ttl = Duration::from_secs(30);
     let lease = lease(ttl);
     let later = clock.now().plus(Duration::from_secs(3600));
-    assert!(lease.hold(&grant(ttl), earliest_end(later, ttl), &clock));
+    assert!(lease.hold(&grant(ttl), earliest_end(later, ttl), clock.now()));
     clock.advance(Duration::from_secs(3631));
     assert!(lease.loss(&clock).is_some());
 }

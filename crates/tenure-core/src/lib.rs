@@ -3,12 +3,12 @@
 //! Two doors. Users of locks begin at [`LockManager`] and [`LockGuard`]; authors of stores begin
 //! at [`backend`] and [`register`]. The modules stand in reading order.
 
-mod name;
-mod values;
-mod token;
-mod owner;
-mod error;
 mod capability;
+mod error;
+mod name;
+mod owner;
+mod token;
+mod values;
 mod view;
 
 pub mod machine;
@@ -17,25 +17,25 @@ pub mod backend;
 mod listeners;
 pub mod register;
 
+mod alarm;
+mod claims;
 pub mod clock;
+mod janitor;
+mod keeper;
+mod lease;
+mod loss;
+mod metrics;
 mod phase;
 mod timers;
-mod alarm;
-mod loss;
-mod lease;
-mod janitor;
-mod claims;
-mod metrics;
-mod keeper;
 
-mod conflict;
-mod held;
 mod attempt;
-mod guard;
-mod request;
-mod manager;
-mod watch;
 pub mod blocking;
+mod conflict;
+mod guard;
+mod held;
+mod manager;
+mod request;
+mod watch;
 
 /// The atomics behind [`phase`]; a model checker puts its own in their place.
 mod sync {

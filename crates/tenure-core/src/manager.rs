@@ -1,6 +1,5 @@
 //! The front: a manager of locks on one store.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use serde::Serialize;
 use crate::alarm::before;
 use crate::attempt::departed;
 use crate::backend::{
-    Claim, DynBackend, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Place, Reason, Release,
+    Claim, DynBackend, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Reason, Release,
     Renewal, Value,
 };
 use crate::capability::Capabilities;
@@ -106,8 +105,8 @@ impl LockManagerBuilder {
                 keeper,
                 owner,
                 plain_details: Mutex::new(None),
-                progress: Mutex::new(HashMap::new()),
                 closed: AtomicBool::new(false),
+                pid: std::process::id(),
             }),
         })
     }
@@ -325,12 +324,15 @@ impl LockManager {
         let inner = &self.inner;
         let details = inner.details(Some(token.ttl / 3));
         let claim = Claim::new(token.name.clone(), token.token.clone(), token.ttl, details.clone());
-        let lease = Arc::new(Lease::sent(&claim, Some(token.ttl / 3)));
+        let lease = Arc::new(Lease::sent(&claim, Some(token.ttl / 3), inner.pid()));
         let sent = inner.clock().now();
         let grant = self.renew_held(token, token.ttl, false).await?;
         let end = earliest_end(sent, grant.term);
-        if !lease.hold(&grant, end, &**inner.clock()) {
-            return Err(Error::new(ErrorKind::Unknown, "the lease was given up while it was resumed"));
+        if !lease.hold(&grant, end, inner.clock().now()) {
+            return Err(Error::new(
+                ErrorKind::Unknown,
+                "the lease was given up while it was resumed",
+            ));
         }
         let due = lease.times.lock().due();
         inner.keeper.care_for(&lease, due);
@@ -375,7 +377,12 @@ impl LockManager {
         }
     }
 
-    async fn renew_held(&self, token: &LockToken, ttl: Duration, detached: bool) -> Result<crate::backend::Grant> {
+    async fn renew_held(
+        &self,
+        token: &LockToken,
+        ttl: Duration,
+        detached: bool,
+    ) -> Result<crate::backend::Grant> {
         self.inner.check_open()?;
         self.inner.check_detached()?;
         let member = Member::new(token.name.clone(), token.token.clone(), ttl, Some(token.fence));
@@ -512,26 +519,9 @@ pub(crate) struct Inner {
     address: Arc<str>,
     /// The details of a plain claim, shared between all of the same kind.
     plain_details: Mutex<Option<Arc<Details>>>,
-    progress: Mutex<HashMap<MemberId, Progress>>,
     closed: AtomicBool,
-}
-
-/// Somebody who wants to know how a wait is going.
-#[derive(Clone)]
-pub(crate) struct Progress(pub(crate) Arc<Tell>);
-
-type Tell = dyn Fn(&[HolderView], usize) + Send + Sync;
-
-/// Takes a [`Progress`] off the list.
-pub(crate) struct ProgressEntry {
-    inner: Arc<Inner>,
-    member: MemberId,
-}
-
-impl Drop for ProgressEntry {
-    fn drop(&mut self) {
-        self.inner.progress.lock().remove(&self.member);
-    }
+    /// The process that made the manager; a forked child has no keeper.
+    pid: u32,
 }
 
 impl Inner {
@@ -559,6 +549,10 @@ impl Inner {
         &self.owner
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     pub(crate) fn address(&self) -> Arc<str> {
         self.address.clone()
     }
@@ -570,18 +564,6 @@ impl Inner {
             _ => plain
                 .insert(Arc::new(Details::of(self.owner.clone()).renewing_every(renews_every)))
                 .clone(),
-        }
-    }
-
-    pub(crate) fn on_wait(self: &Arc<Self>, member: MemberId, progress: Progress) -> ProgressEntry {
-        self.progress.lock().insert(member, progress);
-        ProgressEntry { inner: self.clone(), member }
-    }
-
-    pub(crate) fn tell_waiting(&self, claim: &Claim, place: &Place) {
-        let progress = self.progress.lock().get(&claim.member).cloned();
-        if let Some(progress) = progress {
-            progress.0(&place.holders, place.ahead);
         }
     }
 
@@ -654,7 +636,12 @@ impl Inner {
         })
     }
 
-    pub(crate) fn context(&self, error: Error, operation: &'static str, name: Option<&LockName>) -> Error {
+    pub(crate) fn context(
+        &self,
+        error: Error,
+        operation: &'static str,
+        name: Option<&LockName>,
+    ) -> Error {
         let error = error.with_operation(operation).with_store(&self.address);
         match name {
             Some(name) => error.with_lock(name),
@@ -671,7 +658,9 @@ impl Drop for Inner {
 
 /// The store told that a member was ended by somebody else.
 fn lose_member(keeper: &Weak<Keeper>, member: MemberId, reason: &LossReason) {
-    let Some(keeper) = keeper.upgrade() else { return };
+    let Some(keeper) = keeper.upgrade() else {
+        return;
+    };
     for timed in keeper.timers.all() {
         if let Timed::Lease(lease) = timed
             && lease.id == member

@@ -2,7 +2,7 @@
 //!
 //! No metric is labelled by a lock's name: names are unbounded.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -44,20 +44,47 @@ pub struct MetricsSnapshot {
 /// The counters behind the snapshot.
 pub(crate) struct Metrics {
     store: &'static str,
-    acquisitions: AtomicU64,
-    releases: AtomicU64,
+    acquisitions: Sum,
+    releases: Sum,
     conflicts: AtomicU64,
     retries: AtomicU64,
-    acquisition_nanos: AtomicU64,
+    acquisition_nanos: Sum,
     failed: AtomicU64,
     stale_claimed: AtomicU64,
-    held: AtomicI64,
+    held: Sum,
     waiting: AtomicI64,
     renewals: AtomicU64,
     renewals_failed: AtomicU64,
     lost: AtomicU64,
     overflows: AtomicU64,
     facade: Facade,
+}
+
+/// A sum that many threads add to without meeting at one cache line.
+#[derive(Default)]
+struct Sum([Stripe; 8]);
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe(AtomicI64);
+
+impl Sum {
+    fn add(&self, by: i64) {
+        thread_local! {
+            static STRIPE: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % 8
+            };
+        }
+        // During a thread's end its stripe may be gone; any stripe will do.
+        let stripe = STRIPE.try_with(|s| *s).unwrap_or(0);
+        self.0[stripe].0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        let sum: i64 = self.0.iter().map(|s| s.0.load(Ordering::Relaxed)).sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
 }
 
 /// Handles of the facade on the way that every acquire and release takes; they belong to the
@@ -76,14 +103,14 @@ impl Metrics {
         describe();
         Self {
             store,
-            acquisitions: AtomicU64::new(0),
-            releases: AtomicU64::new(0),
+            acquisitions: Sum::default(),
+            releases: Sum::default(),
             conflicts: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-            acquisition_nanos: AtomicU64::new(0),
+            acquisition_nanos: Sum::default(),
             failed: AtomicU64::new(0),
             stale_claimed: AtomicU64::new(0),
-            held: AtomicI64::new(0),
+            held: Sum::default(),
             waiting: AtomicI64::new(0),
             renewals: AtomicU64::new(0),
             renewals_failed: AtomicU64::new(0),
@@ -101,10 +128,10 @@ impl Metrics {
     }
 
     pub(crate) fn acquired(&self, after: Duration) {
-        self.acquisitions.fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        self.acquisition_nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.held.fetch_add(1, Ordering::Relaxed);
+        self.acquisitions.add(1);
+        let nanos = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX);
+        self.acquisition_nanos.add(nanos);
+        self.held.add(1);
         self.facade.acquired.increment(1);
         self.facade.wait.record(after.as_secs_f64());
         self.facade.held.increment(1.0);
@@ -139,13 +166,13 @@ impl Metrics {
 
     /// A guard is gone, one way or another, after it held for so long.
     pub(crate) fn let_go(&self, held_for: Duration) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.held.add(-1);
         self.facade.held.decrement(1.0);
         self.facade.hold.record(held_for.as_secs_f64());
     }
 
     pub(crate) fn released(&self) {
-        self.releases.fetch_add(1, Ordering::Relaxed);
+        self.releases.add(1);
         self.facade.released.increment(1);
     }
 
@@ -156,19 +183,22 @@ impl Metrics {
 
     pub(crate) fn renewed(&self, headroom: Duration) {
         self.renewals.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tenure_renew_total", "store" => self.store, "outcome" => "kept").increment(1);
+        metrics::counter!("tenure_renew_total", "store" => self.store, "outcome" => "kept")
+            .increment(1);
         metrics::histogram!("tenure_renew_headroom_seconds", "store" => self.store)
             .record(headroom.as_secs_f64());
     }
 
     pub(crate) fn renewal(&self, outcome: &'static str) {
         self.renewals_failed.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tenure_renew_total", "store" => self.store, "outcome" => outcome).increment(1);
+        metrics::counter!("tenure_renew_total", "store" => self.store, "outcome" => outcome)
+            .increment(1);
     }
 
     pub(crate) fn lost(&self, reason: &'static str) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tenure_lost_total", "store" => self.store, "reason" => reason).increment(1);
+        metrics::counter!("tenure_lost_total", "store" => self.store, "reason" => reason)
+            .increment(1);
     }
 
     pub(crate) fn store_error(&self, operation: &'static str, kind: ErrorKind) {
@@ -190,19 +220,19 @@ impl Metrics {
     pub(crate) fn snapshot(&self) -> MetricsSnapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let level = |gauge: &AtomicI64| u64::try_from(gauge.load(Ordering::Relaxed)).unwrap_or(0);
-        let total = get(&self.acquisitions);
-        let nanos = get(&self.acquisition_nanos);
+        let total = self.acquisitions.get();
+        let nanos = self.acquisition_nanos.get();
         #[allow(clippy::cast_precision_loss, reason = "an average for people")]
         let average = if total == 0 { 0.0 } else { nanos as f64 / total as f64 / 1e6 };
         MetricsSnapshot {
             total_acquisitions: total,
-            total_releases: get(&self.releases),
+            total_releases: self.releases.get(),
             total_conflicts: get(&self.conflicts),
             total_retries: get(&self.retries),
             average_acquisition_time_ms: average,
             failed_acquisitions: get(&self.failed),
             stale_locks_claimed: get(&self.stale_claimed),
-            held: level(&self.held),
+            held: self.held.get(),
             waiting: level(&self.waiting),
             renewals: get(&self.renewals),
             renewals_failed: get(&self.renewals_failed),
@@ -229,9 +259,16 @@ fn describe() {
         describe_gauge!("tenure_held", "Locks held");
         describe_gauge!("tenure_waiting", "Claims that wait");
         describe_counter!("tenure_renew_total", "Renewals, by how they ended");
-        describe_histogram!("tenure_renew_headroom_seconds", Unit::Seconds, "Time left before loss when a renewal was kept");
+        describe_histogram!(
+            "tenure_renew_headroom_seconds",
+            Unit::Seconds,
+            "Time left before loss when a renewal was kept"
+        );
         describe_counter!("tenure_lost_total", "Locks lost, by reason");
-        describe_counter!("tenure_conflicts_total", "Times that somebody else held what was asked for");
+        describe_counter!(
+            "tenure_conflicts_total",
+            "Times that somebody else held what was asked for"
+        );
         describe_counter!("tenure_retries_total", "Attempts that were tried again");
         describe_counter!("tenure_stale_claimed_total", "Locks taken from silent holders");
         describe_counter!("tenure_release_total", "Releases, by how they ended");

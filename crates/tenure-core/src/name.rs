@@ -70,12 +70,8 @@ impl LockName {
         }
         let bytes = canonical.as_os_str().as_encoded_bytes();
         let hash = hex(&Sha256::digest(bytes));
-        let readable: String = canonical
-            .to_string_lossy()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(100)
-            .collect();
+        let readable: String =
+            canonical.to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
         Self::new(format!("{readable}#{hash}"))
     }
 
@@ -116,12 +112,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
-        .flat_map(|b| {
-            [
-                DIGITS[(b >> 4) as usize] as char,
-                DIGITS[(b & 15) as usize] as char,
-            ]
-        })
+        .flat_map(|b| [DIGITS[(b >> 4) as usize] as char, DIGITS[(b & 15) as usize] as char])
         .collect()
 }
 
@@ -241,10 +232,7 @@ mod tests {
 
     #[test]
     fn names_that_look_alike_are_different_locks() {
-        assert_ne!(
-            LockName::new("é").unwrap(),
-            LockName::new("e\u{301}").unwrap()
-        );
+        assert_ne!(LockName::new("é").unwrap(), LockName::new("e\u{301}").unwrap());
         assert_ne!(LockName::new("a").unwrap(), LockName::new("A").unwrap());
     }
 

@@ -28,11 +28,7 @@ impl Owner {
     pub fn this_process() -> Self {
         let host = crate::clock::host_name();
         let pid = std::process::id();
-        Self {
-            label: format!("{host}:{pid}").into(),
-            host: host.into(),
-            pid,
-        }
+        Self { label: format!("{host}:{pid}").into(), host: host.into(), pid }
     }
 
     /// This process under another label.
@@ -48,10 +44,7 @@ impl Owner {
                 "an owner label is 1 to 256 bytes of UTF-8 without control characters",
             ));
         }
-        Ok(Self {
-            label: label.into(),
-            ..Self::this_process()
-        })
+        Ok(Self { label: label.into(), ..Self::this_process() })
     }
 }
 
@@ -84,12 +77,7 @@ impl Details {
 
     /// Details of an owner without metadata or actor.
     pub fn of(owner: Owner) -> Self {
-        Self {
-            owner,
-            metadata: None,
-            actor: None,
-            renews_every: None,
-        }
+        Self { owner, metadata: None, actor: None, renews_every: None }
     }
 
     /// Adds metadata.
@@ -101,10 +89,7 @@ impl Details {
         if Self::MAX_METADATA < text.len() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "metadata is at most 16 KiB of JSON, this is {} bytes",
-                    text.len()
-                ),
+                format!("metadata is at most 16 KiB of JSON, this is {} bytes", text.len()),
             ));
         }
         self.metadata = Some(text.into());

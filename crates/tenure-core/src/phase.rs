@@ -42,9 +42,7 @@ impl PhaseWord {
 
     /// Moves from `from` to `to`; `false` if somebody else moved it first.
     fn step(&self, from: Phase, to: Phase) -> bool {
-        self.0
-            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.0.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The grant arrived. `false` if the attempt was given up meanwhile: it must be withdrawn.

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attempt::{Acquired, Wish, acquire};
+use crate::attempt::{Acquired, Progress, Wish, acquire};
 use crate::backend::Claim;
 use crate::conflict::{Conflict, RetryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
-use crate::manager::{Inner, Progress};
+use crate::manager::Inner;
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
 use crate::token::Token;
@@ -147,7 +147,10 @@ impl LockRequest {
 
     /// Calls `progress` whenever something new is known about the wait: who holds the lock, and
     /// how many are ahead.
-    pub fn on_wait(mut self, progress: impl Fn(&[HolderView], usize) + Send + Sync + 'static) -> Self {
+    pub fn on_wait(
+        mut self,
+        progress: impl Fn(&[HolderView], usize) + Send + Sync + 'static,
+    ) -> Self {
         self.progress = Some(Progress(Arc::new(progress)));
         self
     }
@@ -161,11 +164,10 @@ impl LockRequest {
     /// # Cancel safety
     /// Cancel safe: if the future is dropped, whatever the store granted or queued is withdrawn.
     pub async fn acquire(self) -> Result<LockGuard> {
-        let context = self.context();
-        match self.run(false, None).await.map_err(|e| context.add(e))? {
+        match self.run(false).await? {
             Acquired::Guard(guard) => Ok(guard),
-            Acquired::Busy(holders) => Err(context.add(busy(holders))),
-            Acquired::Value(_) => Err(context.add(unasked_value())),
+            Acquired::Busy(error) => Err(error),
+            Acquired::Value(_) => Err(unasked_value()),
         }
     }
 
@@ -176,14 +178,14 @@ impl LockRequest {
     ///
     /// # Cancel safety
     /// As [`LockRequest::acquire`].
-    pub async fn try_acquire(self) -> Result<Option<LockGuard>> {
-        let context = self.context();
-        match self.run(false, Some(Duration::ZERO)).await {
+    pub async fn try_acquire(mut self) -> Result<Option<LockGuard>> {
+        self.wait_timeout = Some(Duration::ZERO);
+        match self.run(false).await {
             Ok(Acquired::Guard(guard)) => Ok(Some(guard)),
             Ok(Acquired::Busy(_)) => Ok(None),
-            Ok(Acquired::Value(_)) => Err(context.add(unasked_value())),
+            Ok(Acquired::Value(_)) => Err(unasked_value()),
             Err(error) if error.kind().is_not_acquired() => Ok(None),
-            Err(error) => Err(context.add(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -196,28 +198,26 @@ impl LockRequest {
     /// # Cancel safety
     /// As [`LockRequest::acquire`].
     pub async fn acquire_or_value(self) -> Result<Answer> {
-        let context = self.context();
-        match self.run(true, None).await.map_err(|e| context.add(e))? {
+        match self.run(true).await? {
             Acquired::Guard(guard) => Ok(Answer::Held(guard)),
             Acquired::Value(value) => Ok(Answer::Value(value)),
-            Acquired::Busy(holders) => Err(context.add(busy(holders))),
+            Acquired::Busy(error) => Err(error),
         }
     }
 
-    async fn run(mut self, or_value: bool, wait: Option<Duration>) -> Result<Acquired> {
-        if wait.is_some() {
-            self.wait_timeout = wait;
-        }
-        let progress = self.progress.take();
-        let inner = self.inner.clone();
-        let wish = self.wish(or_value)?;
-        let _told = progress.map(|progress| inner.on_wait(wish.claim.member, progress));
-        acquire(&inner, wish).await
+    async fn run(mut self, or_value: bool) -> Result<Acquired> {
+        let wish = match self.wish(or_value) {
+            Ok(wish) => wish,
+            Err(error) => {
+                return Err(self.inner.context(error, "acquiring", self.name.as_ref().ok()));
+            }
+        };
+        acquire(self.inner, wish).await
     }
 
-    fn wish(self, or_value: bool) -> Result<Wish> {
-        let name = self.name?;
-        let (seats, priority) = (self.seats?, self.priority?);
+    fn wish(&mut self, or_value: bool) -> Result<Wish> {
+        let name = self.name.clone()?;
+        let (seats, priority) = (self.seats.clone()?, self.priority.clone()?);
         self.inner.check_ttl(self.ttl)?;
         if let Some(retry) = &self.retry {
             retry.check()?;
@@ -233,21 +233,11 @@ impl LockRequest {
                 ));
             }
         };
-        let owner = match self.owner {
-            Some(owner) => owner?,
-            None => self.inner.owner().clone(),
-        };
-        let details = if self.metadata.is_none() && self.actor.is_none() && owner == *self.inner.owner() {
+        let plain = self.owner.is_none() && self.metadata.is_none() && self.actor.is_none();
+        let details = if plain {
             self.inner.details(renew_every)
         } else {
-            let mut details = Details::of(owner).renewing_every(renew_every);
-            if let Some(metadata) = &self.metadata {
-                details = details.with_metadata(metadata)?;
-            }
-            if let Some(actor) = &self.actor {
-                details = details.with_actor(actor)?;
-            }
-            Arc::new(details)
+            Arc::new(self.details(renew_every)?)
         };
         let tries_once = self.wait_timeout == Some(Duration::ZERO)
             || self.conflict == Conflict::Fail
@@ -267,34 +257,21 @@ impl LockRequest {
             wait_timeout: self.wait_timeout,
             conflict: self.conflict,
             retry: self.retry,
+            progress: self.progress.take(),
         })
     }
 
-    fn context(&self) -> Context {
-        Context { name: self.name.as_ref().ok().cloned(), store: self.inner.address() }
-    }
-}
-
-/// What every error of an acquire is given to say.
-struct Context {
-    name: Option<LockName>,
-    store: Arc<str>,
-}
-
-impl Context {
-    fn add(&self, error: Error) -> Error {
-        let error = error.with_operation("acquiring").with_store(&self.store);
-        match &self.name {
-            Some(name) => error.with_lock(name),
-            None => error,
+    fn details(&self, renews_every: Option<Duration>) -> Result<Details> {
+        let owner = self.owner.clone().unwrap_or_else(|| Ok(self.inner.owner().clone()))?;
+        let mut details = Details::of(owner).renewing_every(renews_every);
+        if let Some(metadata) = &self.metadata {
+            details = details.with_metadata(metadata)?;
         }
+        if let Some(actor) = &self.actor {
+            details = details.with_actor(actor)?;
+        }
+        Ok(details)
     }
-}
-
-fn busy(holders: Vec<HolderView>) -> Error {
-    Error::new(ErrorKind::Busy, "somebody else holds it")
-        .with_help("wait for it, or look who holds it: `tenure status NAME`")
-        .with_holders(holders)
 }
 
 fn unasked_value() -> Error {

@@ -48,7 +48,8 @@ pub(crate) struct TimerKey {
 
 impl<T: Clone> Timers<T> {
     pub(crate) fn new() -> Self {
-        let shard = || Mutex::new(Shard { slots: Vec::new(), free: Vec::new(), wheel: BTreeMap::new() });
+        let shard =
+            || Mutex::new(Shard { slots: Vec::new(), free: Vec::new(), wheel: BTreeMap::new() });
         Self {
             shards: std::array::from_fn(|_| shard()),
             next_shard: AtomicUsize::new(0),
@@ -167,7 +168,9 @@ impl<T: Clone> Shard<T> {
     }
 
     fn unschedule(&mut self, slot: u32) {
-        let Some((tick, at)) = self.slots[slot as usize].due.take() else { return };
+        let Some((tick, at)) = self.slots[slot as usize].due.take() else {
+            return;
+        };
         let bucket = self.wheel.get_mut(&tick).expect("a scheduled slot is in its bucket");
         bucket.swap_remove(at as usize);
         if let Some(moved) = bucket.get(at as usize) {

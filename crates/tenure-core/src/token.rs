@@ -64,16 +64,12 @@ impl MemberId {
 
     /// The short form that people see.
     pub fn holder(&self) -> HolderId {
-        HolderId(u64::from_be_bytes(
-            self.0[..8].try_into().expect("8 of 32 bytes"),
-        ))
+        HolderId(u64::from_be_bytes(self.0[..8].try_into().expect("8 of 32 bytes")))
     }
 
     /// The claim that a first acquire with this token makes.
     pub fn claim(&self) -> ClaimId {
-        ClaimId(u128::from_be_bytes(
-            self.0[..16].try_into().expect("16 of 32 bytes"),
-        ))
+        ClaimId(u128::from_be_bytes(self.0[..16].try_into().expect("16 of 32 bytes")))
     }
 }
 

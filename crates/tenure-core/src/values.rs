@@ -64,10 +64,7 @@ impl Seats {
     pub const MANY: u32 = u32::MAX;
 
     /// One reader among many.
-    pub const SHARED: Seats = Seats::Some {
-        take: 1,
-        of: Seats::MANY,
-    };
+    pub const SHARED: Seats = Seats::Some { take: 1, of: Seats::MANY };
 
     /// `take` permits of `of`.
     ///
@@ -95,10 +92,7 @@ impl fmt::Display for Seats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Seats::All => f.write_str("exclusive"),
-            Seats::Some {
-                take: 1,
-                of: Seats::MANY,
-            } => f.write_str("shared"),
+            Seats::Some { take: 1, of: Seats::MANY } => f.write_str("shared"),
             Seats::Some { take, of } => write!(f, "{take} of {of}"),
         }
     }
@@ -152,10 +146,7 @@ impl FromStr for Fence {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self, Error> {
         s.parse().map(Fence).map_err(|_| {
-            Error::new(
-                ErrorKind::Invalid,
-                "a fencing token is a whole number below 2^64",
-            )
+            Error::new(ErrorKind::Invalid, "a fencing token is a whole number below 2^64")
         })
     }
 }
@@ -291,10 +282,7 @@ mod tests {
             "\"18446744073709551615\""
         );
         assert!(serde_json::from_str::<Fence>("7").is_err());
-        assert_eq!(
-            "9007199254740993".parse::<Fence>().unwrap().get(),
-            9_007_199_254_740_993
-        );
+        assert_eq!("9007199254740993".parse::<Fence>().unwrap().get(), 9_007_199_254_740_993);
         assert!("x".parse::<Fence>().is_err());
         assert_eq!(Fence::new(7).next(Fence::new(3)), Fence::new(8));
         assert_eq!(Fence::new(7).next(Fence::new(30)), Fence::new(30));

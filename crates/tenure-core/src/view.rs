@@ -30,13 +30,7 @@ pub struct View {
 impl View {
     /// A lock that nobody has touched.
     pub fn empty(name: LockName) -> Self {
-        Self {
-            name,
-            fence: Fence::ZERO,
-            holders: Vec::new(),
-            waiters: Vec::new(),
-            value: None,
-        }
+        Self { name, fence: Fence::ZERO, holders: Vec::new(), waiters: Vec::new(), value: None }
     }
 
     /// Whether anybody holds it.
@@ -129,9 +123,8 @@ pub struct Utc(pub Micros);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = i64::try_from(self.0.0)
-            .ok()
-            .and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+        let time =
+            i64::try_from(self.0.0).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
         match time {
             Some(time) => write!(f, "{time:.3}"),
             None => f.write_str("the end of time"),
@@ -146,13 +139,7 @@ mod tests {
     #[test]
     fn times_read_as_utc() {
         assert_eq!(Utc(Micros(0)).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(
-            Utc(Micros(1_709_210_096_789_000)).to_string(),
-            "2024-02-29T12:34:56.789Z"
-        );
-        assert_eq!(
-            Utc(Micros(4_102_444_799_999_999)).to_string(),
-            "2099-12-31T23:59:59.999Z"
-        );
+        assert_eq!(Utc(Micros(1_709_210_096_789_000)).to_string(), "2024-02-29T12:34:56.789Z");
+        assert_eq!(Utc(Micros(4_102_444_799_999_999)).to_string(), "2099-12-31T23:59:59.999Z");
     }
 }

@@ -119,11 +119,8 @@ impl Cell {
 }
 
 fn corrupt(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("the lock's record cannot be used: {what}"),
-    )
-    .with_help("`tenure doctor` looks closer; nothing was changed")
+    Error::new(ErrorKind::Corrupt, format!("the lock's record cannot be used: {what}"))
+        .with_help("`tenure doctor` looks closer; nothing was changed")
 }
 
 #[cfg(test)]
@@ -133,10 +130,7 @@ mod tests {
     #[test]
     fn a_record_survives_a_round_trip_and_damage_is_found() {
         let name = LockName::new("a \"name\"").unwrap();
-        let cell = Cell {
-            fence: Fence::new(7),
-            ..Cell::default()
-        };
+        let cell = Cell { fence: Fence::new(7), ..Cell::default() };
         let bytes = cell.encode(&name).unwrap();
         assert_eq!(Cell::decode(&bytes).unwrap(), (name, cell));
         for at in 0..bytes.len() {
@@ -155,10 +149,7 @@ mod tests {
 
     #[test]
     fn a_fence_at_the_end_of_numbers_is_corrupt() {
-        let cell = Cell {
-            fence: Fence::new(u64::MAX),
-            ..Cell::default()
-        };
+        let cell = Cell { fence: Fence::new(u64::MAX), ..Cell::default() };
         let bytes = cell.encode(&LockName::new("x").unwrap()).unwrap();
         assert_eq!(Cell::decode(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
     }

@@ -143,11 +143,7 @@ impl Waiter {
         let aging = i64::try_from(Priority::AGING.as_micros()).expect("30 s");
         let arrival = i64::try_from(self.arrival.0).unwrap_or(i64::MAX);
         let head_start = i64::from(self.priority.get()).saturating_mul(aging);
-        (
-            !self.upgrade,
-            arrival.saturating_sub(head_start),
-            self.arrival,
-        )
+        (!self.upgrade, arrival.saturating_sub(head_start), self.arrival)
     }
 }
 
@@ -190,9 +186,7 @@ mod value_text {
                 .as_bytes()
                 .chunks(2)
                 .map(|pair| {
-                    std::str::from_utf8(pair)
-                        .ok()
-                        .and_then(|p| u8::from_str_radix(p, 16).ok())
+                    std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok())
                 })
                 .collect::<Option<Vec<u8>>>()
                 .map(Into::into)
@@ -241,10 +235,7 @@ impl Cell {
     pub fn is_forgettable(&self, now: Micros) -> bool {
         self.is_idle(now)
             && self.withdrawn.iter().all(|t| t.until <= now)
-            && self
-                .departed
-                .iter()
-                .all(|d| d.how == Departure::Released || d.until <= now)
+            && self.departed.iter().all(|d| d.how == Departure::Released || d.until <= now)
     }
 
     /// The ids of the holders.
@@ -275,16 +266,13 @@ impl Cell {
                 detached: h.detached,
             });
         }
-        self.queue
-            .iter()
-            .find(|w| w.member == member)
-            .map(|w| Vigil {
-                fence: None,
-                handed_over: false,
-                term: w.wait_ttl,
-                ttl: w.wait_ttl,
-                detached: w.detached,
-            })
+        self.queue.iter().find(|w| w.member == member).map(|w| Vigil {
+            fence: None,
+            handed_over: false,
+            term: w.wait_ttl,
+            ttl: w.wait_ttl,
+            detached: w.detached,
+        })
     }
 
     pub(super) fn live_value(&self, now: Micros) -> Option<&StoredValue> {

@@ -48,12 +48,7 @@ impl<'a> Turn<'a> {
     /// Begins a turn: ends what is over and hands on what that frees. `floor` is the least fence
     /// of a grant in this turn: the store's time in microseconds, or its new generation.
     pub fn begin(cell: &'a mut Cell, now: Now<'a>, floor: Fence) -> Self {
-        let mut turn = Self {
-            cell,
-            now,
-            floor,
-            effects: Effects::default(),
-        };
+        let mut turn = Self { cell, now, floor, effects: Effects::default() };
         turn.end_what_is_over();
         turn
     }
@@ -97,10 +92,7 @@ impl<'a> Turn<'a> {
             return Verdict::Value(value.view());
         }
         if let Some(why) = &claim.force {
-            let reason = Reason {
-                by: claim.details.owner.label.clone(),
-                why: why.clone(),
-            };
+            let reason = Reason { by: claim.details.owner.label.clone(), why: why.clone() };
             self.clear_the_way(claim.seats, &reason);
         }
         let first = claim.force.is_some() || self.cell.queue.is_empty();
@@ -254,11 +246,7 @@ impl<'a> Turn<'a> {
     // Below: the parts of the verbs.
 
     fn upgrade(&mut self, claim: &Claim) -> Verdict {
-        let rival = self
-            .cell
-            .queue
-            .iter()
-            .any(|w| w.upgrade && w.claim != claim.id);
+        let rival = self.cell.queue.iter().any(|w| w.upgrade && w.claim != claim.id);
         if rival {
             return Verdict::Refused(Refusal::UpgradePending);
         }
@@ -278,11 +266,7 @@ impl<'a> Turn<'a> {
 
     /// What a token hears that is a member no more; `None` if it never was one.
     fn verdict_of_the_departed(&mut self, claim: &Claim) -> Option<Verdict> {
-        let at = self
-            .cell
-            .departed
-            .iter()
-            .position(|d| d.member == claim.member)?;
+        let at = self.cell.departed.iter().position(|d| d.member == claim.member)?;
         let how = self.cell.departed[at].how.clone();
         if how != Departure::Answered {
             return Some(Verdict::Refused(Refusal::Departed(how)));
@@ -305,12 +289,10 @@ impl<'a> Turn<'a> {
         };
         let holders = self.cell.holders.iter().map(|h| (h.member, h.seats));
         let waiters = self.cell.queue.iter().map(|w| (w.member, w.seats));
-        holders
-            .chain(waiters)
-            .find_map(|(member, seats)| match seats {
-                Seats::Some { of: other, .. } if other != of && member != except => Some(other),
-                _ => None,
-            })
+        holders.chain(waiters).find_map(|(member, seats)| match seats {
+            Seats::Some { of: other, .. } if other != of && member != except => Some(other),
+            _ => None,
+        })
     }
 
     /// Whether `seats` are free for `member` beside everybody else.
@@ -339,11 +321,7 @@ impl<'a> Turn<'a> {
         let waiter = Waiter {
             member: claim.member,
             claim: claim.id,
-            seats: if claim.upgrade {
-                Seats::All
-            } else {
-                claim.seats
-            },
+            seats: if claim.upgrade { Seats::All } else { claim.seats },
             upgrade: claim.upgrade,
             or_value: claim.or_value,
             priority: claim.priority,
@@ -355,19 +333,12 @@ impl<'a> Turn<'a> {
             detached: claim.detached,
             details: claim.details.clone(),
         };
-        let at = self
-            .cell
-            .queue
-            .partition_point(|w| w.order() < waiter.order());
+        let at = self.cell.queue.partition_point(|w| w.order() < waiter.order());
         self.cell.queue.insert(at, waiter);
         self.effects.changed = true;
         // A head start may put it first, and what the one behind it could not take may suit it.
         self.serve();
-        let mine = self
-            .effects
-            .granted
-            .iter()
-            .position(|(m, _)| *m == claim.member);
+        let mine = self.effects.granted.iter().position(|(m, _)| *m == claim.member);
         if let Some(mine) = mine {
             self.effects.granted.remove(mine);
             let now = self.now;
@@ -398,7 +369,7 @@ impl<'a> Turn<'a> {
             details: claim.details.clone(),
         };
         let grant = holder.grant(self.now);
-        self.cell.holders.push(holder);
+        self.add_holder(holder);
         self.effects.changed = true;
         grant
     }
@@ -425,8 +396,16 @@ impl<'a> Turn<'a> {
             details: waiter.details,
         };
         let grant = holder.grant(self.now);
-        self.cell.holders.push(holder);
+        self.add_holder(holder);
         grant
+    }
+
+    fn add_holder(&mut self, holder: Holder) {
+        if self.cell.holders.is_empty() {
+            // Most locks only ever have one, and a store may keep very many locks.
+            self.cell.holders.reserve_exact(1);
+        }
+        self.cell.holders.push(holder);
     }
 
     fn raise_to_all(&mut self, member: MemberId, claim: ClaimId) -> Grant {
@@ -465,38 +444,24 @@ impl<'a> Turn<'a> {
     /// Takes everybody out of the queue who would rather have the value.
     fn answer_with_value(&mut self) {
         let until = self.now.stamp().plus(Cell::REMEMBER);
-        let (answered, rest) = std::mem::take(&mut self.cell.queue)
-            .into_iter()
-            .partition(|w| w.or_value);
+        let (answered, rest) =
+            std::mem::take(&mut self.cell.queue).into_iter().partition(|w| w.or_value);
         self.cell.queue = rest;
         let answered: Vec<Waiter> = answered;
         for waiter in answered {
             let how = Departure::Answered;
             self.effects.gone.push((waiter.member, how.clone()));
-            self.cell.departed.push(Departed {
-                member: waiter.member,
-                how,
-                until,
-            });
+            self.cell.departed.push(Departed { member: waiter.member, how, until });
         }
     }
 
     fn place(&self, claim: ClaimId) -> Place {
         let now = self.now.stamp();
-        let ahead = self
-            .cell
-            .queue
-            .iter()
-            .take_while(|w| w.claim != claim)
-            .count();
+        let ahead = self.cell.queue.iter().take_while(|w| w.claim != claim).count();
         let check_in = match self.now {
-            Now::Store(now) => self
-                .cell
-                .holders
-                .iter()
-                .map(Holder::until)
-                .min()
-                .map(|u| u.since(now)),
+            Now::Store(now) => {
+                self.cell.holders.iter().map(Holder::until).min().map(|u| u.since(now))
+            }
             Now::Observed { .. } => None,
         };
         let holders = self.cell.holders.iter().map(|h| h.view(now)).collect();

@@ -10,18 +10,12 @@ impl Turn<'_> {
     /// Ends leases and places that are over, and hands on what they free.
     pub(super) fn end_what_is_over(&mut self) {
         let over: Vec<MemberId> = match self.now {
-            Now::Store(now) => self
-                .cell
-                .holders
-                .iter()
-                .filter(|h| h.until() <= now)
-                .map(|h| h.member)
-                .collect(),
-            Now::Observed { dead, .. } => self
-                .cell
-                .holder_ids()
-                .filter(|m| dead.contains(m))
-                .collect(),
+            Now::Store(now) => {
+                self.cell.holders.iter().filter(|h| h.until() <= now).map(|h| h.member).collect()
+            }
+            Now::Observed { dead, .. } => {
+                self.cell.holder_ids().filter(|m| dead.contains(m)).collect()
+            }
         };
         for member in &over {
             self.end_member(*member, Departure::Expired);
@@ -31,9 +25,7 @@ impl Turn<'_> {
             // An upgrade waits as long as its holder lives; `end_member` has seen to that.
             Now::Store(now) => self.cell.queue.retain(|w| w.upgrade || now < w.until),
             Now::Observed { dead, .. } => {
-                self.cell
-                    .queue
-                    .retain(|w| w.upgrade || !dead.contains(&w.member));
+                self.cell.queue.retain(|w| w.upgrade || !dead.contains(&w.member));
             }
         }
         self.effects.changed |= self.cell.queue.len() != waiting;

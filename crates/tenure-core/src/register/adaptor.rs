@@ -70,7 +70,8 @@ impl<R: Register> RegisterBackend<R> {
             let turned = self.take_turn(name, &before, &loaded, &verb, &blocked).await?;
             let Turned { answer, after, effects, looks } = turned;
             if !effects.changed {
-                if admitted && let Some(member) = admits
+                if admitted
+                    && let Some(member) = admits
                     && !after.has(member.id)
                 {
                     self.register.dismiss(name, member.id).await;
@@ -167,11 +168,8 @@ impl<R: Register> RegisterBackend<R> {
         let signs = self.register.signs(name, members).await?;
         let unseen: Vec<MemberId> =
             members.iter().copied().filter(|m| !self.observer.has_seen(name, *m)).collect();
-        let recalled = if unseen.is_empty() {
-            Vec::new()
-        } else {
-            self.register.recall(name, &unseen).await
-        };
+        let recalled =
+            if unseen.is_empty() { Vec::new() } else { self.register.recall(name, &unseen).await };
         let now = self.clock.now();
         Ok(signs
             .into_iter()
@@ -203,7 +201,13 @@ impl<R: Register> RegisterBackend<R> {
         }
     }
 
-    async fn drop_signs(&self, name: &LockName, before: &Cell, after: &Cell, admitted: Option<&Member>) {
+    async fn drop_signs(
+        &self,
+        name: &LockName,
+        before: &Cell,
+        after: &Cell,
+        admitted: Option<&Member>,
+    ) {
         let left = before.holder_ids().chain(before.waiter_ids()).chain(admitted.map(|m| m.id));
         for member in left.filter(|m| !after.has(*m)) {
             self.register.dismiss(name, member).await;
@@ -226,7 +230,12 @@ impl<R: Register> RegisterBackend<R> {
         }
     }
 
-    async fn complete_holders(&self, name: &LockName, holders: &mut [HolderView], looks: &[Judgement]) {
+    async fn complete_holders(
+        &self,
+        name: &LockName,
+        holders: &mut [HolderView],
+        looks: &[Judgement],
+    ) {
         let members: Vec<MemberId> = holders.iter().map(|h| h.member).take(MAX_LOOKS).collect();
         // Reading only: what cannot be read is shown as it stands in the record.
         let signs = self.register.signs(name, &members).await.unwrap_or_default();
@@ -254,7 +263,9 @@ struct Done<T> {
 }
 
 fn decode(loaded: &Loaded, name: &LockName) -> Result<Cell> {
-    let Some(bytes) = &loaded.bytes else { return Ok(Cell::default()) };
+    let Some(bytes) = &loaded.bytes else {
+        return Ok(Cell::default());
+    };
     let (of, cell) = Cell::decode(bytes)?;
     if of != *name {
         return Err(Error::new(
@@ -278,9 +289,8 @@ impl<R: Register> Backend for RegisterBackend<R> {
         let mut member = Member::new(claim.name.clone(), claim.token.clone(), claim.ttl, None);
         member.detached = claim.detached;
         let blocked = |v: &Verdict| matches!(v, Verdict::Queued(_) | Verdict::Busy(_));
-        let done = self
-            .transact(&claim.name, Some(&member), |turn| turn.acquire(claim), blocked)
-            .await?;
+        let done =
+            self.transact(&claim.name, Some(&member), |turn| turn.acquire(claim), blocked).await?;
         let mut verdict = done.answer;
         if let Verdict::Queued(place) | Verdict::Busy(place) = &mut verdict
             && self.observed()

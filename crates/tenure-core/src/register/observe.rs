@@ -51,22 +51,11 @@ impl Observer {
         let same =
             |o: &Observation| o.member == sign.member && o.nonce == sign.nonce && o.fence == fence;
         let mut seen = self.seen.lock();
-        let mine = seen
-            .get(name)
-            .and_then(|all| all.iter().find(|o| same(o)))
-            .copied();
+        let mine = seen.get(name).and_then(|all| all.iter().find(|o| same(o))).copied();
         let recalled = recalled.filter(|o| same(o) && o.since <= now);
-        let fresh = Observation {
-            member: sign.member,
-            nonce: sign.nonce,
-            fence,
-            since: now,
-        };
-        let observation = [mine, recalled]
-            .into_iter()
-            .flatten()
-            .min_by_key(|o| o.since)
-            .unwrap_or(fresh);
+        let fresh = Observation { member: sign.member, nonce: sign.nonce, fence, since: now };
+        let observation =
+            [mine, recalled].into_iter().flatten().min_by_key(|o| o.since).unwrap_or(fresh);
         if mine != Some(observation) {
             let all = seen.entry(name.clone()).or_default();
             all.retain(|o| o.member != sign.member);
@@ -124,24 +113,14 @@ mod tests {
         Vigil {
             fence: Some(Fence::new(fence)),
             handed_over,
-            term: if handed_over {
-                Duration::from_secs(2)
-            } else {
-                TTL
-            },
+            term: if handed_over { Duration::from_secs(2) } else { TTL },
             ttl: TTL,
             detached: false,
         }
     }
 
     fn sign(member: MemberId, nonce: u128, fence: u64) -> Sign {
-        Sign {
-            member,
-            nonce,
-            fence: Fence::new(fence),
-            dead: false,
-            at: None,
-        }
+        Sign { member, nonce, fence: Fence::new(fence), dead: false, at: None }
     }
 
     fn at(millis: u64) -> Moment {
@@ -165,54 +144,25 @@ mod tests {
     fn the_silence_of_a_waiter_does_not_count_against_the_holder_it_becomes() {
         let (observer, name) = (Observer::default(), LockName::new("x").unwrap());
         let m = Token::random().member();
-        let waits = Vigil {
-            fence: None,
-            handed_over: false,
-            term: TTL,
-            ttl: TTL,
-            detached: false,
-        };
+        let waits = Vigil { fence: None, handed_over: false, term: TTL, ttl: TTL, detached: false };
         observer.judge(&name, waits, sign(m, 1, 0), None, at(0));
         let held = |t| observer.judge(&name, vigil(7, true), sign(m, 1, 0), None, at(t));
         assert!(!held(9_000).dead);
         assert!(!held(11_000).dead);
-        assert!(
-            held(11_040).dead,
-            "it did not pick up its lease within the term"
-        );
+        assert!(held(11_040).dead, "it did not pick up its lease within the term");
         let picked_up = observer.judge(&name, vigil(7, true), sign(m, 1, 7), None, at(11_040));
-        assert!(
-            !picked_up.dead,
-            "a sign with its fence counts for a whole ttl"
-        );
+        assert!(!picked_up.dead, "a sign with its fence counts for a whole ttl");
     }
 
     #[test]
     fn short_lived_observers_continue_what_others_saw() {
         let (observer, name) = (Observer::default(), LockName::new("x").unwrap());
         let m = Token::random().member();
-        let left = Observation {
-            member: m,
-            nonce: 1,
-            fence: Fence::new(7),
-            since: at(0),
-        };
-        let judge = |o| {
-            observer
-                .judge(&name, vigil(7, false), sign(m, 1, 7), Some(o), at(10_120))
-                .dead
-        };
-        assert!(
-            !judge(Observation { nonce: 2, ..left }),
-            "another nonce says nothing"
-        );
-        assert!(
-            !judge(Observation {
-                since: at(20_000),
-                ..left
-            }),
-            "the future says nothing"
-        );
+        let left = Observation { member: m, nonce: 1, fence: Fence::new(7), since: at(0) };
+        let judge =
+            |o| observer.judge(&name, vigil(7, false), sign(m, 1, 7), Some(o), at(10_120)).dead;
+        assert!(!judge(Observation { nonce: 2, ..left }), "another nonce says nothing");
+        assert!(!judge(Observation { since: at(20_000), ..left }), "the future says nothing");
         assert!(judge(left));
     }
 
@@ -220,19 +170,9 @@ mod tests {
     fn the_kernels_word_counts_unless_no_process_stands_behind_the_lease() {
         let (observer, name) = (Observer::default(), LockName::new("x").unwrap());
         let m = Token::random().member();
-        let dead = Sign {
-            dead: true,
-            ..sign(m, 1, 7)
-        };
-        assert!(
-            observer
-                .judge(&name, vigil(7, false), dead, None, at(0))
-                .dead
-        );
-        let detached = Vigil {
-            detached: true,
-            ..vigil(7, false)
-        };
+        let dead = Sign { dead: true, ..sign(m, 1, 7) };
+        assert!(observer.judge(&name, vigil(7, false), dead, None, at(0)).dead);
+        let detached = Vigil { detached: true, ..vigil(7, false) };
         assert!(!observer.judge(&name, detached, dead, None, at(0)).dead);
     }
 }
