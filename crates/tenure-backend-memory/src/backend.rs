@@ -1,9 +1,10 @@
 //! The machine behind a mutex.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
+use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable};
 use parking_lot::Mutex;
 use tenure_core::backend::{
     Backend, Change, Claim, Event, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal,
@@ -11,9 +12,7 @@ use tenure_core::backend::{
 };
 use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::machine::{Cell, Effects, Now, Turn};
-use tenure_core::{
-    Capabilities, Fence, Listeners, LockName, Micros, Result, Seats, View,
-};
+use tenure_core::{Capabilities, Fence, Listeners, LockName, Micros, Result, Seats, View};
 
 use crate::failures::{Failure, Failures, Operation};
 
@@ -30,7 +29,7 @@ const SWEEP_EVERY: u32 = 4096;
 pub struct MemoryBackend {
     capabilities: Capabilities,
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     clock: Arc<dyn Clock>,
     started: (Moment, Micros),
     listeners: Listeners,
@@ -39,7 +38,7 @@ pub struct MemoryBackend {
 
 #[derive(Debug, Default)]
 struct Shard {
-    cells: HashMap<LockName, Cell>,
+    cells: HashTable<(LockName, Box<Cell>)>,
     /// The highest fence of this shard; cells are forgotten, this is not.
     fence: u64,
     turns: u32,
@@ -59,7 +58,7 @@ impl MemoryBackend {
         Self {
             capabilities,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             started: (clock.now(), clock.wall()),
             clock: Arc::new(clock),
             listeners: Listeners::default(),
@@ -77,39 +76,39 @@ impl MemoryBackend {
         wall.plus(self.clock.now().since(moment))
     }
 
-    fn shard(&self, name: &LockName) -> &Mutex<Shard> {
+    /// The hash of a name, and the shard it lies in.
+    fn place(&self, name: &LockName) -> (u64, &Mutex<Shard>) {
         let hash = self.hasher.hash_one(name);
-        &self.shards[usize::try_from(hash % SHARDS as u64).expect("64 shards")]
+        // The table uses the low and the topmost bits.
+        (hash, &self.shards[usize::try_from(hash >> 40).expect("24 bits") % SHARDS])
     }
 
     /// One turn over the cell of `name`, and what follows from it.
     fn turn<T>(&self, name: &LockName, verb: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+        let (hash, shard) = self.place(name);
         let now = self.now();
         let (answer, effects) = {
-            let shard = &mut *self.shard(name).lock();
+            let shard = &mut *shard.lock();
             // A cell that was forgotten may have had a fence of this very microsecond.
             let floor = Fence::new(now.0.max(shard.fence + 1));
-            // Most turns find their cell; only a new one needs the name as its key.
-            let known = shard.cells.contains_key(name);
-            let mut fresh = Cell::default();
-            let cell = match shard.cells.get_mut(name) {
-                Some(cell) => cell,
-                None => &mut fresh,
+            let rehash = |(name, _): &(LockName, Box<Cell>)| self.hasher.hash_one(name);
+            let entry = shard.cells.entry(hash, |(known, _)| known == name, rehash);
+            let mut entry = match entry {
+                Entry::Occupied(entry) => entry,
+                Entry::Vacant(entry) => entry.insert((name.clone(), Box::default())),
             };
+            let cell = &mut *entry.get_mut().1;
             let mut turn = Turn::begin(cell, Now::Store(now), floor);
             let answer = verb(&mut turn);
             let effects = turn.end();
             shard.fence = shard.fence.max(cell.fence().get());
-            let forgettable = cell.is_forgettable(now);
-            if known && forgettable {
-                shard.cells.remove(name);
-            } else if !known && !forgettable {
-                shard.cells.insert(name.clone(), fresh);
+            if cell.is_forgettable(now) {
+                entry.remove();
             }
             shard.turns += 1;
             if SWEEP_EVERY <= shard.turns {
                 shard.turns = 0;
-                shard.cells.retain(|_, cell| !cell.is_forgettable(now));
+                shard.cells.retain(|(_, cell)| !cell.is_forgettable(now));
             }
             (answer, effects)
         };
@@ -163,17 +162,16 @@ impl Backend for MemoryBackend {
 
     async fn withdraw(&self, claim: &Claim) -> Result<()> {
         let keep = claim.tombstone_for();
-        let call =
-            || self.turn(&claim.name, |turn| turn.withdraw(claim.id, claim.member, keep));
+        let call = || self.turn(&claim.name, |turn| turn.withdraw(claim.id, claim.member, keep));
         self.scripted(Operation::Withdraw, call).await
     }
 
     async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
-        let renew = |member: &Member| {
-            match self.turn(&member.name, |turn| turn.renew(member.id, member.lasting())) {
-                Ok(kept) => Renewal::Kept(kept),
-                Err(departure) => Renewal::Gone(departure),
-            }
+        let renew = |member: &Member| match self
+            .turn(&member.name, |turn| turn.renew(member.id, member.lasting()))
+        {
+            Ok(kept) => Renewal::Kept(kept),
+            Err(departure) => Renewal::Gone(departure),
         };
         let call = || members.iter().map(renew).collect();
         match self.scripted(Operation::Renew, call).await {
@@ -206,9 +204,11 @@ impl Backend for MemoryBackend {
         let call = || {
             // A turn without a verb: what is over is over for whoever looks, too.
             self.turn(name, |_| ());
-            let shard = self.shard(name).lock();
-            let cell = shard.cells.get(name);
-            cell.map_or_else(|| View::empty(name.clone()), |c| c.view(name.clone(), self.now()))
+            let (hash, shard) = self.place(name);
+            let shard = shard.lock();
+            let cell = shard.cells.find(hash, |(known, _)| known == name);
+            let view = cell.map(|(name, cell)| cell.view(name.clone(), self.now()));
+            view.unwrap_or_else(|| View::empty(name.clone()))
         };
         self.scripted(Operation::Other, call).await
     }
@@ -218,7 +218,8 @@ impl Backend for MemoryBackend {
             let mut names: Vec<LockName> = Vec::new();
             for shard in &self.shards {
                 let shard = shard.lock();
-                names.extend(shard.cells.keys().filter(|n| n.as_str().starts_with(prefix)).cloned());
+                let all = shard.cells.iter().map(|(name, _)| name);
+                names.extend(all.filter(|n| n.as_str().starts_with(prefix)).cloned());
             }
             names.sort_unstable();
             names

@@ -84,9 +84,7 @@ impl Failure {
             Failure::LostRequest | Failure::Hang => {
                 Error::new(ErrorKind::Unreachable, "the store did not answer (scripted)")
             }
-            Failure::LostReply => {
-                Error::new(ErrorKind::Unknown, "the answer was lost (scripted)")
-            }
+            Failure::LostReply => Error::new(ErrorKind::Unknown, "the answer was lost (scripted)"),
             Failure::Denied => Error::new(ErrorKind::Denied, "the store refused (scripted)"),
         }
     }

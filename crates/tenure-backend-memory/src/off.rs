@@ -9,9 +9,7 @@ use tenure_core::backend::{
     Renewal, Value, Verdict,
 };
 use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{
-    Capabilities, EndsWith, Error, Fence, LockName, Result, Seats, View,
-};
+use tenure_core::{Capabilities, EndsWith, Error, Fence, LockName, Result, Seats, View};
 
 /// A store that is switched off. It warns once, when it is made.
 #[derive(Debug)]
