@@ -32,7 +32,8 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
         #[cfg(feature = "file")]
         "file" => {
             let config = tenure_backend_file::FileConfig::from_url(url)?;
-            Ok(Arc::new(tenure_backend_file::FileBackend::open(config)?))
+            let clock = Arc::new(tenure_core::clock::SystemClock);
+            Ok(Arc::new(tenure_backend_file::FileBackend::open(&config, clock)?))
         }
         _ => Err(Error::new(ErrorKind::Invalid, "this URL names no store that this build knows")
             .with_help("known are file:///dir, memory: and off:")),

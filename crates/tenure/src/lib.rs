@@ -25,6 +25,8 @@
 //! what is older than the newest it has seen: that is the other half of safety.
 
 mod connect;
+#[cfg(doctest)]
+mod guide;
 
 pub use connect::{connect, default_store, open};
 pub use tenure_core::*;

@@ -1,0 +1,29 @@
+//! The guide's examples, as tests: every page of `docs/guide` with Rust in it.
+//!
+//! They are here for `cargo test --doc` alone; nothing of this is in the built crate.
+
+#[cfg(all(feature = "memory", feature = "file"))]
+mod memory_and_file {
+    #[doc = include_str!("../../../docs/guide/best-practices.md")]
+    mod best_practices {}
+    #[doc = include_str!("../../../docs/guide/coming-from.md")]
+    mod coming_from {}
+    #[doc = include_str!("../../../docs/guide/configuration.md")]
+    mod configuration {}
+    #[doc = include_str!("../../../docs/guide/fencing.md")]
+    mod fencing {}
+}
+
+#[cfg(feature = "memory")]
+mod memory {
+    #[doc = include_str!("../../../docs/guide/choosing-a-store.md")]
+    mod choosing_a_store {}
+    #[doc = include_str!("../../../docs/guide/troubleshooting.md")]
+    mod troubleshooting {}
+}
+
+#[cfg(feature = "file")]
+mod file {
+    #[doc = include_str!("../../../docs/guide/README.md")]
+    mod readme {}
+}
