@@ -1,1 +1,34 @@
-//! x
+//! Locks in a directory: no server, and they survive crashes.
+//!
+//! Every lock is a directory with one record; a transition takes place by moving one name, which
+//! either happens or does not. Holders give signs of life by rewriting a small file of their own;
+//! others judge them by what they see on their own clock, and on one host the kernel proves that a
+//! holder is dead.
+//!
+//! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
+//! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
+//! `watcher` for wake-ups; `prune` for what nobody needs any more.
+
+mod config;
+
+mod backend;
+mod register;
+
+mod admitted;
+mod baton;
+mod creation;
+mod heartbeat;
+mod layout;
+mod observe;
+mod process;
+mod prune;
+mod spare;
+mod watcher;
+
+mod error;
+mod platform;
+mod room;
+
+pub use backend::FileBackend;
+pub use config::{FileConfig, Liveness};
+pub use register::FileRegister;

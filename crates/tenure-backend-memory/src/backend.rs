@@ -181,7 +181,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
-        let call = || self.turn(&lease.name, |turn| turn.downgrade(lease.id, seats));
+        let call = || self.turn(&lease.name, |turn| turn.downgrade(lease.id, lease.fence, seats));
         self.scripted(Operation::Other, call).await
     }
 
@@ -227,12 +227,12 @@ impl Backend for MemoryBackend {
         let names = self.scripted(Operation::Other, call).await?;
         let mut views = Vec::new();
         for name in names {
+            if limit <= views.len() {
+                break;
+            }
             let view = self.inspect(&name).await?;
             if view.is_locked() || !view.waiters.is_empty() || view.value.is_some() {
                 views.push(view);
-            }
-            if limit <= views.len() {
-                break;
             }
         }
         Ok(views)

@@ -37,18 +37,18 @@ fn cycle(runtime: &tokio::runtime::Runtime, dir: &Path) {
     let path = dir.join("floor");
     let mut floor = Times::new("floor: O_EXCL create + unlink");
     let mut ours = Times::new("file: acquire + release");
-    for n in 0..11_000 {
+    for n in 0..1_100 {
         let before = now();
         drop(OpenOptions::new().write(true).create_new(true).open(&path).expect("free"));
         std::fs::remove_file(&path).expect("there");
-        if 1000 <= n {
+        if 100 <= n {
             floor.add(before.elapsed());
         }
         let before = now();
         runtime.block_on(async {
             locks.acquire("cycle", TTL).await.expect("free").release().await.expect("held");
         });
-        if 1000 <= n {
+        if 100 <= n {
             ours.add(before.elapsed());
         }
     }
@@ -71,7 +71,7 @@ fn waiter(dir: &str) {
     });
 }
 
-const ROUNDS: u32 = 1000;
+const ROUNDS: u32 = 300;
 
 fn hand_over(runtime: &tokio::runtime::Runtime, dir: &Path) {
     let locks = manager(dir);

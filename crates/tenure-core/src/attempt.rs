@@ -138,7 +138,7 @@ impl Run<'_> {
         let clock = self.inner.clock();
         let mut sent = if first { self.started } else { clock.now() };
         let mut last_answer = sent;
-        let mut poll = Poll::new(self.inner);
+        let mut poll = Poll::new(self.inner, &attempt.claim);
         loop {
             self.inner.check_open()?;
             let answer = attempt.ask(self.until).await;
@@ -317,6 +317,12 @@ impl Run<'_> {
     }
 }
 
+/// Until when a call is waited for that belongs to a wait until `until`.
+fn call_limit(inner: &Inner, until: Moment) -> Moment {
+    let now = inner.clock().now();
+    now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT))
+}
+
 fn late() -> Error {
     Error::new(ErrorKind::Unreachable, "the store did not answer in time")
 }
@@ -370,7 +376,10 @@ fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
 /// When to ask again without having been told anything.
 struct Poll {
     bound: Duration,
+    first: Duration,
     longest: Duration,
+    /// The longest between two looks at signs of life where an event tells of all else.
+    look: Duration,
     observed: bool,
 }
 
@@ -380,17 +389,22 @@ impl Poll {
     /// The longest between two looks at whether a holder died, where the kernel can tell.
     const DEATH: Duration = Duration::from_millis(200);
 
-    fn new(inner: &Inner) -> Self {
+    fn new(inner: &Inner, claim: &Claim) -> Self {
         let capabilities = inner.backend().capabilities();
+        let longest = if capabilities.proves_death { Self::DEATH } else { Self::LONGEST };
+        // A lock that was handed over has to be picked up in time.
+        let in_time = (claim.pick_up / 3).max(Duration::from_millis(1));
         Self {
-            bound: Self::FIRST,
-            longest: if capabilities.proves_death { Self::DEATH } else { Self::LONGEST },
+            bound: Self::FIRST.min(in_time),
+            first: Self::FIRST.min(in_time),
+            longest: longest.min(in_time),
+            look: Self::LONGEST.min(in_time),
             observed: capabilities.judged_by == JudgedBy::Observation,
         }
     }
 
     fn reset(&mut self) {
-        self.bound = Self::FIRST;
+        self.bound = self.first;
     }
 
     /// 50 ms doubling to the longest pause, with full jitter.
@@ -407,7 +421,7 @@ impl Poll {
         }
         if self.observed {
             // Somebody has to look for signs of life, even if nothing happens.
-            let look = Self::LONGEST.mul_f64(0.75 + rand::random::<f64>() / 4.0);
+            let look = self.look.mul_f64(0.75 + rand::random::<f64>() / 4.0);
             return due.unwrap_or(look).min(look);
         }
         due.unwrap_or(Self::LONGEST * 10)
@@ -453,8 +467,7 @@ impl<'a> Attempt<'a> {
         let answer = match futures_lite::future::poll_once(call.as_mut()).await {
             Some(answer) => answer,
             None => {
-                let now = self.inner.clock().now();
-                let limit = now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT));
+                let limit = call_limit(self.inner, until);
                 let answer = before(self.inner.keeper().sleep_until(limit), call).await;
                 answer.unwrap_or_else(|| Err(late()))
             }
@@ -495,7 +508,9 @@ impl<'a> Attempt<'a> {
     /// A lease that was handed over at a time nobody here knows begins with its first renewal.
     async fn pick_up(&mut self, grant: Grant) -> Result<Option<LockGuard>> {
         let clock = self.inner.clock().clone();
-        let mut member = self.lease.member();
+        // A change, so that it is written: where leases are judged by observation, whoever is just
+        // about to end this one has to find out.
+        let mut member = self.lease.member().changed(self.claim.ttl, self.claim.detached);
         member.fence = Some(grant.fence);
         let give_up = clock.now().plus(self.claim.pick_up);
         loop {
@@ -605,8 +620,19 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Waits for all seats with a lease that holds some: the upgrade of a guard.
+/// Waits for all seats with a lease that holds some: the upgrade of a guard. Ends when the lease
+/// is lost, whatever the store does.
 pub(crate) async fn upgrade(
+    inner: &Arc<Inner>,
+    lease: &Arc<Lease>,
+    claim: Claim,
+    wait_timeout: Option<Duration>,
+) -> Result<Fence> {
+    let lost = async { Err(lease.lost(&**inner.clock()).await.into()) };
+    futures_lite::future::or(lost, upgrade_held(inner, lease, claim, wait_timeout)).await
+}
+
+async fn upgrade_held(
     inner: &Arc<Inner>,
     lease: &Arc<Lease>,
     claim: Claim,
@@ -618,11 +644,8 @@ pub(crate) async fn upgrade(
     let mut undo = Upgrade { inner, claim: Arc::new(claim), sent: false, watched: false };
     loop {
         inner.check_open()?;
-        if let Some(reason) = lease.loss(&*clock) {
-            return Err(reason.into());
-        }
         undo.sent = true;
-        match inner.backend().acquire(&undo.claim).await? {
+        match undo.ask(until).await? {
             Verdict::Granted(grant) => {
                 undo.sent = false;
                 lease.upgraded(grant.fence);
@@ -635,6 +658,9 @@ pub(crate) async fn upgrade(
             }
             Verdict::Refused(refusal) => {
                 undo.sent = false;
+                if refusal == Refusal::NotHeld {
+                    inner.keeper().lose(lease, Departure::Forgotten.into());
+                }
                 return Err(refused(&refusal));
             }
             Verdict::Busy(place) | Verdict::Queued(place) => {
@@ -672,6 +698,12 @@ struct Upgrade<'a> {
 }
 
 impl Upgrade<'_> {
+    async fn ask(&self, until: Moment) -> Result<Verdict> {
+        let limit = call_limit(self.inner, until);
+        let call = self.inner.backend().acquire(&self.claim);
+        before(self.inner.keeper().sleep_until(limit), call).await.unwrap_or_else(|| Err(late()))
+    }
+
     async fn withdraw(&mut self) {
         let limit = self.inner.clock().now().plus(WITHDRAW_TIMEOUT);
         let call = self.inner.backend().withdraw(&self.claim);

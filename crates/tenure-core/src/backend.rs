@@ -85,8 +85,13 @@ impl Claim {
 
     /// How long a tombstone for this claim has to live: no request of it can be under way longer.
     pub fn tombstone_for(&self) -> Duration {
-        self.ttl.max(Duration::from_secs(60))
+        tombstone_for(self.ttl)
     }
+}
+
+/// How long a tombstone for a claim of this ttl has to live.
+pub(crate) fn tombstone_for(ttl: Duration) -> Duration {
+    ttl.max(Duration::from_secs(60))
 }
 
 /// A store's answer to a claim. "Busy" is an answer, not an error.
@@ -436,7 +441,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Renews leases and queue places; the answers are in the order of `members`.
     fn renew(&self, members: &[Member]) -> impl Future<Output = Vec<Renewal>> + Send;
 
-    /// Turns all seats into some; the fence stays.
+    /// Turns all seats into some; the fence stays. Only for the grant with the lease's fence: one
+    /// that lands late changes nothing about a later upgrade.
     fn downgrade(
         &self,
         lease: &LeaseRef,

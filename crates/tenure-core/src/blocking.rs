@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::clock::block_on;
 use crate::error::{Error, Result};
 use crate::guard::{LockWatch, NotReleased};
+use crate::held::LockToken;
 use crate::name::LockName;
 use crate::request::LockRequest;
+use crate::values::Fence;
 use crate::view::{HolderView, View};
 
 /// A [`LockManager`](crate::LockManager) whose calls block.
@@ -79,6 +81,58 @@ impl LockManager {
     /// The same.
     pub fn run(&self, request: LockRequest) -> Result<LockGuard> {
         block_on(request.acquire()).map(LockGuard)
+    }
+
+    /// Tries a request once, as [`LockRequest::try_acquire`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn try_run(&self, request: LockRequest) -> Result<Option<LockGuard>> {
+        Ok(block_on(request.try_acquire())?.map(LockGuard))
+    }
+
+    /// Holds the lock while `work` runs on this thread. It cannot be stopped when the lock is lost:
+    /// look at the [`LockWatch`] it is given.
+    ///
+    /// # Errors
+    /// What an acquire fails with; `Lost` if the lock was lost before it was released.
+    pub fn with_lock<N, T>(&self, name: N, ttl: Duration, work: impl FnOnce(LockWatch) -> T) -> Result<T>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        let guard = self.acquire(name, ttl)?;
+        let output = work(guard.0.watch());
+        guard.release()?;
+        Ok(output)
+    }
+
+    /// As [`crate::LockManager::list`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
+        block_on(self.0.list(prefix, limit))
+    }
+
+    /// As [`crate::LockManager::force_release`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn force_release<N>(&self, name: N, only_if: Option<Fence>, reason: &str) -> Result<Vec<HolderView>>
+    where
+        N: TryInto<LockName>,
+        N::Error: Into<Error>,
+    {
+        block_on(self.0.force_release(name, only_if, reason))
+    }
+
+    /// As [`crate::LockManager::resume`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn resume(&self, token: &LockToken) -> Result<LockGuard> {
+        block_on(self.0.resume(token)).map(LockGuard)
     }
 
     /// As [`crate::LockManager::is_locked`].

@@ -97,6 +97,15 @@ impl Waiters {
         }
     }
 
+    /// Makes a waiting claim look that was ended: what it was granted before is over.
+    fn disappoint(&self, member: MemberId) {
+        let waiting = self.shard(member).lock().get(&member).cloned();
+        if let Some(waiting) = waiting {
+            *waiting.told.lock() = Told { look: true, grant: None };
+            waiting.waker.wake();
+        }
+    }
+
     /// Makes all of them look.
     pub(crate) fn wake_all(&self) {
         self.wake_where(|_| true);
@@ -168,7 +177,7 @@ impl Listener for Waiters {
                 }
             }
             Event::Gone { member, departure, .. } => {
-                self.wake(member);
+                self.disappoint(member);
                 if let Some(hook) = &*self.gone.lock() {
                     hook.0(member, departure);
                 }

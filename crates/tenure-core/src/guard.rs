@@ -257,7 +257,7 @@ impl LockGuard {
         let checked = self.inner.check_value(&value).and_then(|()| self.check_all_seats());
         if let Err(error) = checked {
             // Dropped here: the janitor releases it.
-            return Err(NotReleased::Unknown { within: self.remaining(), error });
+            return Err(NotReleased::Unknown { within: self.left(), error });
         }
         self.give_back(Some(value)).await
     }
@@ -275,7 +275,9 @@ impl LockGuard {
         self.check()?;
         let clock = self.inner.clock().clone();
         let sent = clock.now();
-        self.lease.shorten(sent, ttl);
+        if let Some(due) = self.lease.shorten(sent, ttl) {
+            self.inner.keeper().look_again(&self.lease, due);
+        }
         let member = self.lease.member().changed(ttl, false);
         let term = self.renew(member).await?;
         if !self.lease.renewed(sent, ttl, term, clock.now()) {
@@ -318,19 +320,24 @@ impl LockGuard {
     /// `Mismatch` if waiters count another number of seats; `Lost`; `Unsupported`.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the lock is held exclusively or shared; the guard goes on
-    /// saying exclusively.
+    /// If the future is dropped, or ends in an error whose outcome is unknown, the lock is held
+    /// exclusively or shared; the guard counts on shared. [`LockGuard::upgrade`] makes it exclusive
+    /// for certain.
     pub async fn downgrade(&mut self, seats: Seats) -> Result<()> {
         self.inner.check_upgrade()?;
-        if seats.is_all() {
+        if seats.check()?.is_all() {
             return Err(Error::new(ErrorKind::Invalid, "a downgrade is to shared seats"));
         }
         self.check()?;
-        let change =
-            self.limited(self.inner.backend().downgrade(&self.lease.reference(), seats)).await;
-        self.changed(change, "downgrading")?;
+        self.check_all_seats()?;
+        // From here on others may come in, whether or not the answer arrives.
         self.lease.times.lock().seats = seats;
-        Ok(())
+        let reference = self.lease.reference();
+        let change = self.limited(self.inner.backend().downgrade(&reference, seats)).await;
+        if matches!(change, Ok(Change::Mismatch { .. })) {
+            self.lease.times.lock().seats = Seats::All;
+        }
+        self.changed(change, "downgrading")
     }
 
     /// Turns shared seats into the exclusive lock, without letting go in between: waits until the
@@ -486,10 +493,11 @@ impl LockGuard {
         })
     }
 
+    /// How long the lease can still last at the store: a renewal with a lost answer may have
+    /// arrived at any time until now.
     fn left(&self) -> Duration {
         let ttl = self.ttl();
-        let end = self.lease.times.lock().renewed.plus(ttl + ttl / 50);
-        end.since(self.inner.clock().now())
+        ttl + ttl / 50
     }
 
     fn held_for(&self) -> Duration {
@@ -498,7 +506,7 @@ impl LockGuard {
 }
 
 fn needs_all_seats() -> Error {
-    Error::new(ErrorKind::Invalid, "only a holder of all seats writes the value")
+    Error::new(ErrorKind::Invalid, "only a holder of all seats can do this")
         .with_help("hold the lock exclusively, or upgrade it first")
 }
 

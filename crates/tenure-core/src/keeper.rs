@@ -119,9 +119,15 @@ impl Keeper {
             return;
         }
         self.let_go(lease);
+        let now = self.clock.now();
+        let (ttl, held_for) = {
+            let times = lease.times.lock();
+            (times.ttl, now.since(times.acquired_at))
+        };
         self.metrics.lost(word);
+        self.metrics.let_go(held_for);
         tracing::warn!(lock = %lease.name, holder = %lease.id.holder(), reason = word, "lock lost");
-        let until = self.clock.now().plus(lease.times.lock().ttl);
+        let until = now.plus(ttl);
         self.clean_up(Job::Release { lease: lease.clone(), until });
     }
 }

@@ -121,13 +121,18 @@ impl Lease {
         self.phase.hold()
     }
 
-    /// A shorter ttl is about to be asked for at `sent`: from then on nobody may count on more.
-    pub(crate) fn shorten(&self, sent: Moment, ttl: Duration) {
+    /// A shorter ttl is about to be asked for at `sent`: from then on nobody may count on more, and
+    /// answers to earlier renewals say nothing any more. Answers when the keeper has to look, if
+    /// the ttl is shorter.
+    pub(crate) fn shorten(&self, sent: Moment, ttl: Duration) -> Option<Moment> {
         let mut times = self.times.lock();
-        if ttl < times.ttl {
-            times.end = times.end.min(earliest_end(sent, ttl));
-            times.deadline = times.deadline.min(deadline(times.end, ttl));
+        if times.ttl <= ttl {
+            return None;
         }
+        times.renewed = times.renewed.max(sent);
+        times.end = times.end.min(earliest_end(sent, ttl));
+        times.deadline = times.deadline.min(deadline(times.end, ttl));
+        Some(times.due())
     }
 
     /// An upgrade was granted: the same lease, all seats, a new fence.
@@ -153,7 +158,7 @@ impl Lease {
         times.renewed = sent;
         times.ttl = ttl;
         times.end = earliest_end(sent, term);
-        times.deadline = deadline(times.end, ttl);
+        times.deadline = deadline(times.end, term.min(ttl));
         times.unreachable = false;
         times.plan(sent, true);
         drop(times);
@@ -197,6 +202,10 @@ impl Lease {
         let times = self.times.lock();
         if let Some(reason) = &times.lost {
             return Some((**reason).clone());
+        }
+        if self.phase.get() == Phase::Gone {
+            // Given back in time: nothing is left that could be lost.
+            return None;
         }
         // Held or being released: the clock decides, whether or not the keeper has come to it.
         (times.deadline <= clock.now()).then(|| times.overdue())

@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::values::Micros;
 use crate::clock::TestClock;
 use crate::owner::{Details, Owner};
+use crate::values::Micros;
 
 /// A clock that runs at `1 + rate` of true time, and the true time it shows.
 fn shown(true_nanos: u64, rate_millionths: i64) -> u64 {
@@ -109,4 +109,31 @@ fn a_clock_before_the_grant_does_not_make_a_lease_immortal() {
     assert!(lease.hold(&grant(ttl), earliest_end(later, ttl), clock.now()));
     clock.advance(Duration::from_secs(3631));
     assert!(lease.loss(&clock).is_some());
+}
+
+#[test]
+fn a_lease_that_was_given_back_in_time_is_never_lost_afterwards() {
+    let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
+    let lease = lease(ttl);
+    assert!(lease.hold(&grant(ttl), earliest_end(clock.now(), ttl), clock.now()));
+    assert!(lease.phase.release());
+    lease.phase.finish();
+    clock.advance(ttl * 2);
+    assert_eq!(lease.loss(&clock), None);
+    let lost = futures_lite::future::poll_once(lease.lost(&clock));
+    assert_eq!(futures_lite::future::block_on(lost), None);
+}
+
+#[test]
+fn a_lease_that_was_handed_over_is_valid_for_most_of_its_pick_up_term() {
+    // A tenth of the ttl is longer than the whole term here: the deadline must not count from it.
+    let (clock, ttl, term) = (TestClock::new(), Duration::from_secs(30), Duration::from_secs(2));
+    let lease = lease(ttl);
+    let mut handed = grant(term);
+    handed.handed_over = true;
+    assert!(lease.hold(&handed, earliest_end(clock.now(), term), clock.now()));
+    clock.advance(Duration::from_millis(1700));
+    assert_eq!(lease.loss(&clock), None);
+    clock.advance(Duration::from_millis(100));
+    assert_eq!(lease.loss(&clock), Some(LossReason::Expired));
 }

@@ -277,8 +277,10 @@ impl LockManager {
     }
 
     /// Ends somebody else's lease: only that of the holder with the fence `only_if`, or of all
-    /// holders if that is `None`. The fence is raised, so that fenced resources refuse the old
-    /// holder at once; the old holder is told who did it and why.
+    /// holders if that is `None`. The fence is raised above theirs: a fenced resource refuses the old
+    /// holder as soon as it has seen a newer fence, that of the next holder or the raised one of
+    /// [`LockManager::inspect`]. The old holder is told who did it and why, with its next renewal
+    /// at the latest.
     ///
     /// # Errors
     /// `NotHeld` if nobody, or another fence, holds it; `Invalid` for an empty reason;

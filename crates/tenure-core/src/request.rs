@@ -93,7 +93,7 @@ impl LockRequest {
 
     /// These seats.
     pub fn seats(mut self, seats: Seats) -> Self {
-        self.seats = Ok(seats);
+        self.seats = seats.check();
         self
     }
 

@@ -82,6 +82,17 @@ impl Seats {
         Ok(Seats::Some { take, of })
     }
 
+    /// Checks seats that were put together by hand.
+    ///
+    /// # Errors
+    /// As [`Seats::permits`].
+    pub fn check(self) -> Result<Self, Error> {
+        match self {
+            Seats::All => Ok(self),
+            Seats::Some { take, of } => Self::permits(take, of),
+        }
+    }
+
     /// Whether these are all seats.
     pub fn is_all(self) -> bool {
         self == Seats::All

@@ -1,3 +1,16 @@
 //! What stores are put on trial with.
+//!
+//! - [`conformance`]: the rules that every store keeps, each a plain async function;
+//! - [`differential`]: the same random commands to a store and to the pure machine;
+//! - [`cancel`]: futures that are dropped at every point at which they can be;
+//! - [`saboteur`]: stores that each break one rule, to put the suite itself on trial;
+//! - [`scripted_register`]: a register that loses, delays and refuses as it is told;
+//! - [`history`]: the judge of what lock users wrote down.
 
+pub mod cancel;
+pub mod conformance;
+pub mod differential;
 pub mod history;
+pub mod saboteur;
+pub mod scripted_register;
+pub mod seed;

@@ -7,6 +7,7 @@
 //! # fn main() -> tenure::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let url = format!("file://{}", dir.path().display());
+//! # let url = if cfg!(feature = "file") { url } else { "memory:".to_owned() };
 //! # let runtime = tokio::runtime::Runtime::new().unwrap();
 //! # runtime.block_on(async {
 //! use std::time::Duration;

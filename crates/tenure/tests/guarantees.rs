@@ -24,10 +24,10 @@ fn the_readme_shows_what_the_stores_declare() {
 }
 
 fn table() -> String {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let file = format!("file://{}", dir.path().display());
     let stores: Vec<Arc<dyn DynBackend>> =
-        [file.as_str(), "memory:", "off:"].iter().map(|url| tenure::open(url).unwrap()).collect();
+        [file.as_str(), "memory:", "off:"].iter().map(|url| tenure::open(url).expect("it opens")).collect();
     let all: Vec<&Capabilities> = stores.iter().map(|s| s.capabilities()).collect();
     let mut table = String::from("| ");
     for c in &all {

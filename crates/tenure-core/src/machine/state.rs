@@ -61,9 +61,9 @@ pub(super) struct Holder {
     pub(super) member: MemberId,
     pub(super) claim: ClaimId,
     pub(super) seats: Seats,
-    /// What it held before it upgraded; a withdrawn upgrade goes back to it.
+    /// The upgrade by which it holds all seats, if it does by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) before_upgrade: Option<Seats>,
+    pub(super) upgrade: Option<Upgraded>,
     pub(super) fence: Fence,
     pub(super) since: Micros,
     pub(super) renewed: Micros,
@@ -76,6 +76,14 @@ pub(super) struct Holder {
     #[serde(default)]
     pub(super) detached: bool,
     pub(super) details: Arc<Details>,
+}
+
+/// An upgrade that was granted: it can be withdrawn without the claim that it stands on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Upgraded {
+    pub(super) claim: ClaimId,
+    /// What was held before, and is again when the upgrade is withdrawn.
+    pub(super) before: Seats,
 }
 
 impl Holder {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::state::{Cell, Departed, Holder, Now, StoredValue, Tombstone, Waiter};
+use super::state::{Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter};
 use crate::backend::{
     Change, Claim, Departure, Evicted, Eviction, Grant, Kept, Place, Reason, Refusal, Release,
     Value, Verdict,
 };
+use crate::backend::tombstone_for;
 use crate::token::{ClaimId, MemberId};
 use crate::values::{Fence, Seats};
 use crate::view::HolderView;
@@ -67,7 +68,8 @@ impl<'a> Turn<'a> {
             return Verdict::Refused(Refusal::Withdrawn);
         }
         if let Some(holder) = self.holder(claim.member) {
-            if !claim.upgrade || holder.seats.is_all() {
+            let granted = holder.upgrade.as_ref().is_some_and(|u| u.claim == claim.id);
+            if !claim.upgrade || granted {
                 return Verdict::Granted(holder.grant(self.now));
             }
             return self.upgrade(claim);
@@ -111,16 +113,15 @@ impl<'a> Turn<'a> {
     /// Gives back whatever the claim has and remembers that it must never be granted. The
     /// tombstone is kept for `keep`.
     pub fn withdraw(&mut self, claim: ClaimId, member: MemberId, keep: Duration) {
-        let until = self.now.stamp().plus(keep);
-        self.cell.withdrawn.retain(|t| t.claim != claim);
-        self.cell.withdrawn.push(Tombstone { claim, until });
-        self.effects.changed = true;
+        self.bury(claim, keep);
         self.cell.queue.retain(|w| w.claim != claim);
-        if let Some(holder) = self.cell.holders.iter_mut().find(|h| h.claim == claim) {
-            match holder.before_upgrade.take() {
-                Some(seats) => holder.seats = seats,
-                None => self.depart(member, Departure::Withdrawn),
+        let upgraded = |h: &Holder| h.upgrade.as_ref().is_some_and(|u| u.claim == claim);
+        if let Some(holder) = self.cell.holders.iter_mut().find(|h| upgraded(h)) {
+            if let Some(upgrade) = holder.upgrade.take() {
+                holder.seats = upgrade.before;
             }
+        } else if self.holder(member).is_some_and(|h| h.claim == claim) {
+            self.depart(member, Departure::Withdrawn);
         }
         self.serve();
     }
@@ -131,12 +132,12 @@ impl<'a> Turn<'a> {
         let now = self.now;
         if let Some(holder) = self.cell.holders.iter_mut().find(|h| h.member == member) {
             let until = holder.until();
-            let change = change.filter(|c| holder.ttl != c.ttl || holder.detached != c.detached);
             if let Some(change) = change {
                 holder.ttl = change.ttl;
                 holder.detached = change.detached;
             }
-            // Without a clock the sign of life stands outside the record; a change does not.
+            // Without a clock the sign of life stands outside the record. A change does not, even
+            // to what was there before: whoever is about to end the lease must find that out.
             if matches!(now, Now::Store(_)) || change.is_some() {
                 holder.renewed = now.stamp();
                 // Never earlier than was promised before.
@@ -155,9 +156,10 @@ impl<'a> Turn<'a> {
         Err(self.departure(member))
     }
 
-    /// Turns all seats into some; the fence stays.
-    pub fn downgrade(&mut self, member: MemberId, seats: Seats) -> Change {
-        if self.holder(member).is_none() {
+    /// Turns all seats that were granted under `fence` into some; the fence stays.
+    pub fn downgrade(&mut self, member: MemberId, fence: Fence, seats: Seats) -> Change {
+        // A downgrade that lands late must not undo an upgrade that was granted since.
+        if self.holder(member).is_none_or(|h| h.fence != fence) {
             return Change::NotHeld(self.departure(member));
         }
         if let Some(of) = self.other_limit(seats, member) {
@@ -170,8 +172,12 @@ impl<'a> Turn<'a> {
                 return Change::NeedsAllSeats;
             }
             holder.seats = seats;
-            holder.before_upgrade = None;
+            let (upgrade, ttl) = (holder.upgrade.take(), holder.ttl);
             self.effects.changed = true;
+            if let Some(upgrade) = upgrade {
+                // A copy of it that lands late must not be granted again.
+                self.bury(upgrade.claim, tombstone_for(ttl));
+            }
         }
         let grant = self.holder(member).expect("looked up above").grant(now);
         self.serve();
@@ -192,7 +198,6 @@ impl<'a> Turn<'a> {
             }
             let fence = holder.fence;
             self.write(value, fence);
-            self.answer_with_value();
         }
         self.depart(member, Departure::Released);
         self.serve();
@@ -246,10 +251,13 @@ impl<'a> Turn<'a> {
     // Below: the parts of the verbs.
 
     fn upgrade(&mut self, claim: &Claim) -> Verdict {
-        let rival = self.cell.queue.iter().any(|w| w.upgrade && w.claim != claim.id);
-        if rival {
+        if self.cell.queue.iter().any(|w| w.upgrade && w.member != claim.member) {
             return Verdict::Refused(Refusal::UpgradePending);
         }
+        // An earlier upgrade of the same holder was given up, or nobody would ask anew.
+        let queued = self.cell.queue.len();
+        self.cell.queue.retain(|w| w.member != claim.member || w.claim == claim.id);
+        self.effects.changed |= self.cell.queue.len() != queued;
         if self.fits(Seats::All, claim.member) {
             self.cell.queue.retain(|w| w.claim != claim.id);
             return Verdict::Granted(self.raise_to_all(claim.member, claim.id));
@@ -358,7 +366,7 @@ impl<'a> Turn<'a> {
             member: claim.member,
             claim: claim.id,
             seats: claim.seats,
-            before_upgrade: None,
+            upgrade: None,
             fence: self.cell.fence,
             since: now,
             renewed: now,
@@ -385,7 +393,7 @@ impl<'a> Turn<'a> {
             member: waiter.member,
             claim: waiter.claim,
             seats: waiter.seats,
-            before_upgrade: None,
+            upgrade: None,
             fence: self.cell.fence,
             since: now,
             renewed: now,
@@ -413,9 +421,9 @@ impl<'a> Turn<'a> {
         let (fence, now) = (self.cell.fence, self.now);
         self.effects.changed = true;
         let holder = self.holder_mut(member).expect("only a holder upgrades");
-        holder.before_upgrade = Some(holder.seats);
+        let before = holder.upgrade.take().map_or(holder.seats, |earlier| earlier.before);
+        holder.upgrade = Some(Upgraded { claim, before });
         holder.seats = Seats::All;
-        holder.claim = claim;
         holder.fence = fence;
         holder.grant(now)
     }
@@ -430,6 +438,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Leaves a tombstone.
+    fn bury(&mut self, claim: ClaimId, keep: Duration) {
+        let until = self.now.stamp().plus(keep);
+        self.cell.withdrawn.retain(|t| t.claim != claim);
+        self.cell.withdrawn.push(Tombstone { claim, until });
+        self.effects.changed = true;
+    }
+
     fn write(&mut self, value: &Value, fence: Fence) {
         let written = self.now.stamp();
         self.cell.value = Some(StoredValue {
@@ -442,12 +458,13 @@ impl<'a> Turn<'a> {
     }
 
     /// Takes everybody out of the queue who would rather have the value.
-    fn answer_with_value(&mut self) {
+    pub(super) fn answer_with_value(&mut self) {
         let until = self.now.stamp().plus(Cell::REMEMBER);
         let (answered, rest) =
             std::mem::take(&mut self.cell.queue).into_iter().partition(|w| w.or_value);
         self.cell.queue = rest;
         let answered: Vec<Waiter> = answered;
+        self.effects.changed |= !answered.is_empty();
         for waiter in answered {
             let how = Departure::Answered;
             self.effects.gone.push((waiter.member, how.clone()));

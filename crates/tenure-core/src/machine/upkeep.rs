@@ -36,7 +36,11 @@ impl Turn<'_> {
 
     /// Hands free seats to the waiters in their order, up to the first that does not fit. Nobody
     /// behind it may pass, or a writer would starve behind readers.
+    /// A lock that falls free with a live value answers those first who would rather have that.
     pub(super) fn serve(&mut self) {
+        if self.cell.holders.is_empty() && self.cell.live_value(self.now.stamp()).is_some() {
+            self.answer_with_value();
+        }
         while let Some(head) = self.cell.queue.first()
             && self.fits(head.seats, head.member)
         {

@@ -62,8 +62,26 @@ impl<R: Register> RegisterBackend<R> {
     where
         T: Send,
     {
+        self.transact_with(name, admits, verb, blocked, true).await
+    }
+
+    /// As [`Self::transact`]; a swap that nobody knows the outcome of is only tried `again` if
+    /// the verb may be done twice.
+    async fn transact_with<T>(
+        &self,
+        name: &LockName,
+        admits: Option<&Member>,
+        verb: impl Fn(&mut Turn<'_>) -> T + Send,
+        blocked: impl Fn(&T) -> bool + Send,
+        again: bool,
+    ) -> Result<Done<T>>
+    where
+        T: Send,
+    {
         let mut unknown = None;
         let mut admitted = false;
+        // What follows from swaps that nobody knows the outcome of.
+        let mut doubtful: Vec<Effects> = Vec::new();
         for attempt in 0..SWAP_ATTEMPTS {
             let loaded = self.register.load(name).await?;
             let before = decode(&loaded, name)?;
@@ -76,6 +94,7 @@ impl<R: Register> RegisterBackend<R> {
                 {
                     self.register.dismiss(name, member.id).await;
                 }
+                self.tell_what_came_true(name, &doubtful, &after).await;
                 return Ok(Done { answer, unknown, looks, after });
             }
             if let Some(member) = admits
@@ -90,11 +109,16 @@ impl<R: Register> RegisterBackend<R> {
             match self.register.swap(name, &loaded.version, &record).await {
                 Swap::Won => {
                     self.tell(name, &effects).await;
+                    self.tell_what_came_true(name, &doubtful, &after).await;
                     self.drop_signs(name, &before, &after, admits.filter(|_| admitted)).await;
                     return Ok(Done { answer, unknown, looks, after });
                 }
                 Swap::Lost => {}
-                Swap::Unknown(error) => unknown = Some(error),
+                Swap::Unknown(error) if !again => return Err(error),
+                Swap::Unknown(error) => {
+                    doubtful.push(effects);
+                    unknown = Some(error);
+                }
                 Swap::Failed(error) => {
                     if admitted && let Some(member) = admits {
                         self.register.dismiss(name, member.id).await;
@@ -137,8 +161,14 @@ impl<R: Register> RegisterBackend<R> {
             if loaded.now.is_none() {
                 suspects.extend(effects.granted.iter().map(|(member, _)| *member));
                 if blocked(&answer) {
-                    suspects.extend(before.holder_ids());
+                    let mut in_the_way: Vec<MemberId> = before.holder_ids().collect();
+                    if MAX_LOOKS < in_the_way.len() {
+                        // Everybody's turn comes: first who was never looked at, then who was
+                        // last seen alive the longest time ago.
+                        in_the_way.sort_by_key(|m| self.observer.seen_since(name, *m));
+                    }
                     suspects.extend(before.waiter_ids().next());
+                    suspects.extend(in_the_way);
                 }
                 suspects.retain(|m| {
                     before.has(*m) && looks.iter().all(|l| l.member != *m) && !dead.contains(m)
@@ -167,7 +197,7 @@ impl<R: Register> RegisterBackend<R> {
         }
         let signs = self.register.signs(name, members).await?;
         let unseen: Vec<MemberId> =
-            members.iter().copied().filter(|m| !self.observer.has_seen(name, *m)).collect();
+            members.iter().copied().filter(|m| self.observer.seen_since(name, *m).is_none()).collect();
         let recalled =
             if unseen.is_empty() { Vec::new() } else { self.register.recall(name, &unseen).await };
         let now = self.clock.now();
@@ -198,6 +228,18 @@ impl<R: Register> RegisterBackend<R> {
         for (member, departure) in &effects.gone {
             let (name, member, departure) = (name.clone(), *member, departure.clone());
             self.listeners.tell(&Event::Gone { name, member, departure });
+        }
+    }
+
+    /// Tells of what an earlier swap of the same call did after all: whoever holds now that it
+    /// would have granted, and whoever is gone that it would have ended.
+    async fn tell_what_came_true(&self, name: &LockName, doubtful: &[Effects], now: &Cell) {
+        for effects in doubtful {
+            let holds = |member: MemberId| now.holder_ids().any(|m| m == member);
+            let mut came_true = Effects::default();
+            came_true.granted = effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect();
+            came_true.gone = effects.gone.iter().filter(|(m, _)| !now.has(*m)).cloned().collect();
+            self.tell(name, &came_true).await;
         }
     }
 
@@ -336,7 +378,7 @@ impl<R: Register> Backend for RegisterBackend<R> {
 
     async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
         let done = self
-            .transact(&lease.name, None, |turn| turn.downgrade(lease.id, seats), |_| false)
+            .transact(&lease.name, None, |turn| turn.downgrade(lease.id, lease.fence, seats), |_| false)
             .await?;
         Ok(done.answer)
     }
@@ -359,7 +401,10 @@ impl<R: Register> Backend for RegisterBackend<R> {
     }
 
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
-        let done = self.transact(name, None, |turn| turn.evict(why), |_| false).await?;
+        // Without a fence a second turn would end whoever was granted by the first.
+        let again = why.only_if.is_some();
+        let done =
+            self.transact_with(name, None, |turn| turn.evict(why), |_| false, again).await?;
         match (done.answer, done.unknown) {
             (Evicted::NobodyThere | Evicted::FenceMoved(_), Some(error)) => Err(error),
             (answer, _) => Ok(answer),

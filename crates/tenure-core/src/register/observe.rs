@@ -74,9 +74,10 @@ impl Observer {
         }
     }
 
-    /// Whether this observer has looked at the member before.
-    pub(super) fn has_seen(&self, name: &LockName, member: MemberId) -> bool {
-        self.seen.lock().get(name).is_some_and(|all| all.iter().any(|o| o.member == member))
+    /// Since when this observer has seen the member's present sign; `None` if it never looked.
+    pub(super) fn seen_since(&self, name: &LockName, member: MemberId) -> Option<Moment> {
+        let seen = self.seen.lock();
+        seen.get(name)?.iter().find(|o| o.member == member).map(|o| o.since)
     }
 
     /// What it saw of the members of `name`.

@@ -1,0 +1,73 @@
+//! The adaptor makes a full backend of a register, whatever that loses, delays and refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_core::Result;
+use tenure_core::backend::DynBackend;
+use tenure_testkit::conformance::{BoxFuture, Store, run};
+use tenure_testkit::scripted_register::{Judge, ScriptedRegister, Storm};
+use tenure_testkit::seed::seed;
+
+struct Scripted {
+    name: &'static str,
+    register: ScriptedRegister,
+    stormy: bool,
+}
+
+impl Store for Scripted {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn DynBackend>>> {
+        Box::pin(async { Ok(Arc::new(self.register.backend()) as Arc<dyn DynBackend>) })
+    }
+
+    fn short_ttl(&self) -> Duration {
+        Duration::from_millis(if self.stormy { 700 } else { 400 })
+    }
+
+    fn faulty(&self) -> bool {
+        self.stormy
+    }
+}
+
+fn every_rule_holds(name: &'static str, register: ScriptedRegister, storm: Option<Storm>) {
+    let stormy = storm.is_some();
+    if let Some(storm) = storm {
+        register.faults().storm(storm);
+    }
+    let store = Scripted { name, register: register.clone(), stormy };
+    run(&store).assert_holds_but_for(&[]);
+    println!("{name}: {} faults", register.faults().happened());
+    assert_eq!(0 < register.faults().happened(), stormy);
+}
+
+#[test]
+fn a_register_with_a_clock_keeps_every_rule() {
+    every_rule_holds("store clock", ScriptedRegister::new(Judge::StoreClock), None);
+}
+
+#[test]
+fn a_register_judged_by_observers_keeps_every_rule() {
+    every_rule_holds("observers", ScriptedRegister::new(Judge::Observers), None);
+}
+
+#[test]
+fn a_register_that_wakes_nobody_keeps_every_rule() {
+    every_rule_holds("polled, store clock", ScriptedRegister::polled(Judge::StoreClock), None);
+    every_rule_holds("polled, observers", ScriptedRegister::polled(Judge::Observers), None);
+}
+
+#[test]
+fn a_register_with_a_clock_keeps_every_rule_in_a_storm() {
+    let storm = Storm::of_everything(seed("storm, store clock"));
+    every_rule_holds("storm, store clock", ScriptedRegister::new(Judge::StoreClock), Some(storm));
+}
+
+#[test]
+fn a_register_judged_by_observers_keeps_every_rule_in_a_storm() {
+    let storm = Storm::of_everything(seed("storm, observers"));
+    every_rule_holds("storm, observers", ScriptedRegister::new(Judge::Observers), Some(storm));
+}
