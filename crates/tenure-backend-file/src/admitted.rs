@@ -34,15 +34,19 @@ impl Admitted {
         of_name.push(one);
     }
 
-    /// Forgets a member that left.
-    pub(crate) fn forget(&self, name: &LockName, member: MemberId) {
+    /// Forgets a member that left; `false` if this process did not admit it.
+    pub(crate) fn forget(&self, name: &LockName, member: MemberId) -> bool {
         let mut all = self.0.lock();
-        if let Some(of_name) = all.get_mut(name) {
-            of_name.retain(|o| o.member != member);
-            if of_name.is_empty() {
-                all.remove(name);
-            }
+        let Some(of_name) = all.get_mut(name) else {
+            return false;
+        };
+        let before = of_name.len();
+        of_name.retain(|o| o.member != member);
+        let forgot = of_name.len() < before;
+        if of_name.is_empty() {
+            all.remove(name);
         }
+        forgot
     }
 
     /// Puts the signs of all members of `name` into this directory that are not in it. `false` if

@@ -95,7 +95,6 @@ pub(crate) fn load(room: &Room, name: &LockName) -> Result<Found> {
     };
     let mut burials = None;
     let mut unread = None;
-    let mut dbg: Vec<(&str, Vec<String>)> = vec![];
     let mut remains = 0;
     for look in 0..LOOKS {
         if 1 < look {
@@ -105,7 +104,6 @@ pub(crate) fn load(room: &Room, name: &LockName) -> Result<Found> {
             Some(dir) => look_into(room, &dir),
             None => Err(Look::Empty),
         };
-        if let Ok(Some(d)) = room.lock_dir(name) { let mut v=vec![]; let _=platform::list(d.fd.as_fd(), |n| v.push(n.to_owned())); dbg.push((match &seen {Ok(Some(_))=>"some",Ok(None)=>"none",Err(Look::Empty)=>"empty",Err(Look::Remains)=>"remains",Err(_)=>"fail"}, v)); }
         match seen {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => (unread, remains) = (None, 0),
@@ -128,7 +126,6 @@ pub(crate) fn load(room: &Room, name: &LockName) -> Result<Found> {
             Err(Look::Failed(error)) => return Err(error),
         }
     }
-    eprintln!("DEBUG {dbg:#?}");
     Err(unread.unwrap_or_else(|| without_baton(room, name)))
 }
 
@@ -171,8 +168,7 @@ fn look_into(room: &Room, dir: &LockDir) -> Result<Option<Found>, Look> {
         return Ok(Some(Found { at: At::Dead { step, next }, bytes: None, floor: next }));
     }
     if names.are_remains() {
-        let is_empty = !names.has_format && !names.has_foreign && names.others.is_empty();
-        return Err(if is_empty { Look::Empty } else { Look::Remains });
+        return Err(if names.are_none() { Look::Empty } else { Look::Remains });
     }
     Ok(None)
 }
@@ -190,10 +186,27 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Whether this is what a removal of the directory left that was cut off: nothing that says
-    /// where a lock stands, and no record of one.
+    /// Whether this is what a removal of the directory left that was cut off: nothing says where a
+    /// lock stands, and `FORMAT`, which goes last, or any record is gone, too. A record alone may
+    /// be one of somebody who is about to find that it lost.
     pub(crate) fn are_remains(&self) -> bool {
-        self.current.is_none() && self.dead.is_none() && self.records.is_empty()
+        self.current.is_none()
+            && self.dead.is_none()
+            && (!self.has_format || self.records.is_empty())
+    }
+
+    fn are_none(&self) -> bool {
+        self.are_remains()
+            && !self.has_format
+            && !self.has_foreign
+            && self.records.is_empty()
+            && self.others.is_empty()
+    }
+
+    /// The names of everything in it that is ours, in the order in which to remove it.
+    pub(crate) fn litter(&self) -> impl Iterator<Item = &str> {
+        let records = self.records.iter().map(|(_, name)| name.as_str());
+        records.chain(self.others.iter().map(String::as_str)).chain([layout::FORMAT_FILE])
     }
 
     /// Whether nothing is left but the name that says that the lock is dead.

@@ -172,10 +172,9 @@ fn clear_remains(room: &Room, target: &str) -> Result<bool> {
             )
             .with_help("move them away; the directory is for this lock alone"));
         }
-        for name in &names.others {
+        for name in names.litter() {
             let _ = platform::unlink(&dir.fd, name);
         }
-        let _ = platform::unlink(&dir.fd, layout::FORMAT_FILE);
         // It goes only if it is empty.
         let _ = platform::remove_dir(&room.root, target);
     }

@@ -7,7 +7,7 @@
 //!
 //! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
 //! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
-//! `watcher` for wake-ups; `prune` for what nobody needs any more.
+//! `watcher` for wake-ups; `prune` for what nobody needs any more; `probe` measures a mount.
 
 mod config;
 
@@ -24,6 +24,8 @@ mod process;
 mod prune;
 mod spare;
 mod watcher;
+
+pub mod probe;
 
 mod error;
 mod platform;

@@ -126,6 +126,10 @@ fn sweep(room: &Room, dir: &LockDir) {
             && room.check_file(&fd, || dir.path(room, &name)).is_ok()
             && platform::is_unlocked(&fd) == Ok(true)
         {
+            if let Some(process) = layout::process_id(&name) {
+                // Listed before the file of its process, it was left alone until here.
+                let _ = platform::unlink(&dir.fd, &layout::spare(process));
+            }
             let _ = platform::unlink(&dir.fd, &name);
         }
     }

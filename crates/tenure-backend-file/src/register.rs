@@ -20,6 +20,7 @@ use crate::config::FileConfig;
 use crate::error;
 use crate::heartbeat::{self, Beat, Found};
 use crate::layout;
+use crate::litter;
 use crate::observe;
 use crate::platform;
 use crate::process::{self, ProcessFile};
@@ -159,10 +160,14 @@ impl Register for FileRegister {
     }
 
     async fn dismiss(&self, name: &LockName, member: MemberId) {
-        self.admitted.forget(name, member);
+        let is_mine = self.admitted.forget(name, member);
         if let Ok(Some(dir)) = self.room.lock_dir(name) {
             // What stays is litter: no record lists it.
             let _ = platform::unlink(&dir.fd, &layout::sign(member));
+            if !is_mine {
+                // Somebody else's is dismissed after a death, and others may have left something.
+                litter::clear(&self.room, dir);
+            }
         }
     }
 

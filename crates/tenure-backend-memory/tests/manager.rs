@@ -121,11 +121,14 @@ async fn a_lost_reply_of_an_acquire_leaves_nothing_held() {
 async fn force_and_steal_tell_the_old_holder_who_and_why() {
     let locks = manager();
     let guard = locks.acquire("x", TTL).await.unwrap();
-    let thief = locks.lock("x").owner("thief").on_conflict(Conflict::Force).acquire().await.unwrap();
+    let thief =
+        locks.lock("x").owner("thief").on_conflict(Conflict::Force).acquire().await.unwrap();
     assert!(guard.fencing_token() < thief.fencing_token());
     assert!(matches!(guard.lost().await, LossReason::Stolen { by, .. } if &*by == "thief"));
     locks.force_release("x", Some(thief.fencing_token()), "operator's wish").await.unwrap();
-    assert!(matches!(thief.lost().await, LossReason::Evicted { reason, .. } if &*reason == "operator's wish"));
+    assert!(
+        matches!(thief.lost().await, LossReason::Evicted { reason, .. } if &*reason == "operator's wish")
+    );
 }
 
 #[tokio::test]

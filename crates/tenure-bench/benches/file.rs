@@ -57,7 +57,8 @@ fn cycle(runtime: &tokio::runtime::Runtime, dir: &Path) {
 
 /// The other process of the hand-over: takes turns with the first, and says when it got each.
 fn waiter(dir: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let locks = manager(Path::new(dir));
     runtime.block_on(async {
         for _ in 0..ROUNDS {

@@ -10,7 +10,8 @@ use tenure_bench::{Times, now, resident};
 const TTL: Duration = Duration::from_secs(30);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
     uncontended(&runtime);
     distinct_names(&runtime);
     hand_over(&runtime);
@@ -50,7 +51,13 @@ fn distinct_names(runtime: &tokio::runtime::Runtime) {
                 runtime.spawn(async move {
                     let name = tenure::LockName::new(format!("task {task}")).expect("a name");
                     for _ in 0..CYCLES {
-                        locks.acquire(&name, TTL).await.expect("free").release().await.expect("held");
+                        locks
+                            .acquire(&name, TTL)
+                            .await
+                            .expect("free")
+                            .release()
+                            .await
+                            .expect("held");
                     }
                 })
             })
@@ -60,7 +67,11 @@ fn distinct_names(runtime: &tokio::runtime::Runtime) {
         }
     });
     let rate = f64::from(2 * CYCLES) / before.elapsed().as_secs_f64();
-    println!("{:<52} {:.2} M cycles/s on 2 threads", "memory: acquire + release, distinct names", rate / 1e6);
+    println!(
+        "{:<52} {:.2} M cycles/s on 2 threads",
+        "memory: acquire + release, distinct names",
+        rate / 1e6
+    );
 }
 
 fn hand_over(runtime: &tokio::runtime::Runtime) {

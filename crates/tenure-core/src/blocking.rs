@@ -96,7 +96,12 @@ impl LockManager {
     ///
     /// # Errors
     /// What an acquire fails with; `Lost` if the lock was lost before it was released.
-    pub fn with_lock<N, T>(&self, name: N, ttl: Duration, work: impl FnOnce(LockWatch) -> T) -> Result<T>
+    pub fn with_lock<N, T>(
+        &self,
+        name: N,
+        ttl: Duration,
+        work: impl FnOnce(LockWatch) -> T,
+    ) -> Result<T>
     where
         N: TryInto<LockName>,
         N::Error: Into<Error>,
@@ -119,7 +124,12 @@ impl LockManager {
     ///
     /// # Errors
     /// The same.
-    pub fn force_release<N>(&self, name: N, only_if: Option<Fence>, reason: &str) -> Result<Vec<HolderView>>
+    pub fn force_release<N>(
+        &self,
+        name: N,
+        only_if: Option<Fence>,
+        reason: &str,
+    ) -> Result<Vec<HolderView>>
     where
         N: TryInto<LockName>,
         N::Error: Into<Error>,

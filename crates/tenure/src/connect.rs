@@ -26,9 +26,12 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         #[cfg(feature = "memory")]
-        "memory" => bare(url, "memory:").map(|()| Arc::new(tenure_backend_memory::MemoryBackend::new()) as _),
+        "memory" => bare(url, "memory:")
+            .map(|()| Arc::new(tenure_backend_memory::MemoryBackend::new()) as _),
         #[cfg(feature = "memory")]
-        "off" => bare(url, "off:").map(|()| Arc::new(tenure_backend_memory::OffBackend::new()) as _),
+        "off" => {
+            bare(url, "off:").map(|()| Arc::new(tenure_backend_memory::OffBackend::new()) as _)
+        }
         #[cfg(feature = "file")]
         "file" => {
             let config = tenure_backend_file::FileConfig::from_url(url)?;
@@ -56,9 +59,8 @@ pub fn default_store() -> Result<String> {
 }
 
 fn default_dir() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(state) = absolute("XDG_STATE_HOME") {
         return Some(state.join("tenure/locks"));
     }

@@ -26,8 +26,10 @@ fn the_readme_shows_what_the_stores_declare() {
 fn table() -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = format!("file://{}", dir.path().display());
-    let stores: Vec<Arc<dyn DynBackend>> =
-        [file.as_str(), "memory:", "off:"].iter().map(|url| tenure::open(url).expect("it opens")).collect();
+    let stores: Vec<Arc<dyn DynBackend>> = [file.as_str(), "memory:", "off:"]
+        .iter()
+        .map(|url| tenure::open(url).expect("it opens"))
+        .collect();
     let all: Vec<&Capabilities> = stores.iter().map(|s| s.capabilities()).collect();
     let mut table = String::from("| ");
     for c in &all {
@@ -59,7 +61,8 @@ fn table() -> String {
         .to_owned()
     });
     row("a dead holder's lock, same host", &|c| {
-        if c.proves_death { "at once, proven by the kernel" } else { "as a silent one's" }.to_owned()
+        if c.proves_death { "at once, proven by the kernel" } else { "as a silent one's" }
+            .to_owned()
     });
     row("waiters are woken by", &|c| {
         match c.wakes {

@@ -62,12 +62,7 @@ impl Child {
         let job = JobSignals::new().map_err(SpawnError::CannotWatch)?;
         let mut terminal = Terminal::new();
         let pid = spawn::spawn(command, env, &mut terminal)?;
-        Ok(Self {
-            pid,
-            exit: None,
-            job,
-            terminal,
-        })
+        Ok(Self { pid, exit: None, job, terminal })
     }
 
     /// Waits until the child ends by itself, and passes `signals` on to its group meanwhile.

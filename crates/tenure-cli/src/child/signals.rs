@@ -10,14 +10,8 @@ use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
 /// What is passed on to the child's group, in the order in which simultaneous arrivals are told.
-const FORWARDED: [Signal; 6] = [
-    Signal::TERM,
-    Signal::INT,
-    Signal::HUP,
-    Signal::QUIT,
-    Signal::USR1,
-    Signal::USR2,
-];
+const FORWARDED: [Signal; 6] =
+    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
 
 /// INT, TERM, HUP, QUIT, USR1 and USR2, caught from the moment this value exists.
 ///
@@ -94,11 +88,7 @@ impl JobSignals {
         let child = unix::signal(SignalKind::child())?;
         let suspend = catch(Signal::TSTP)?;
         let continued = catch(Signal::CONT)?;
-        Ok(Self {
-            child,
-            suspend,
-            continued,
-        })
+        Ok(Self { child, suspend, continued })
     }
 
     /// The next event, the child's first.
@@ -132,9 +122,7 @@ pub(super) fn caught() -> Vec<Signal> {
 }
 
 fn arrived(stream: &mut Option<unix::Signal>, cx: &mut Context<'_>) -> bool {
-    stream
-        .as_mut()
-        .is_some_and(|stream| stream.poll_recv(cx).is_ready())
+    stream.as_mut().is_some_and(|stream| stream.poll_recv(cx).is_ready())
 }
 
 fn catch(signal: Signal) -> io::Result<Option<unix::Signal>> {
@@ -155,13 +143,8 @@ fn was_ignored(signal: Signal) -> bool {
 fn read_ignored() -> Option<u64> {
     // One read fetches it all; the process name on the first line need not be UTF-8.
     let mut status = Vec::with_capacity(4096);
-    File::open("/proc/self/status")
-        .ok()?
-        .read_to_end(&mut status)
-        .ok()?;
+    File::open("/proc/self/status").ok()?.read_to_end(&mut status).ok()?;
     let status = String::from_utf8_lossy(&status);
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }

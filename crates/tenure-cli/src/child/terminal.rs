@@ -31,13 +31,8 @@ impl Terminal {
     /// It is if we are, unless stdout is a pipe: then we are probably part of a pipeline whose other
     /// members (a pager) need the foreground, and the child gets it when it first asks.
     pub(super) fn new() -> Self {
-        let mut terminal = Self {
-            tty: None,
-            modes: None,
-            own: getpgrp(),
-            child: None,
-            lends: false,
-        };
+        let mut terminal =
+            Self { tty: None, modes: None, own: getpgrp(), child: None, lends: false };
         let stdin = io::stdin();
         // Fails unless stdin is our controlling terminal.
         let Ok(foreground) = tcgetpgrp(&stdin) else {
@@ -54,10 +49,7 @@ impl Terminal {
     /// What a child needs to start in the foreground, if it is to.
     pub(super) fn foreground_for_child(&self) -> Option<Foreground> {
         let tty = self.tty.as_ref().filter(|_| self.lends)?;
-        Some(Foreground {
-            tty: tty.as_raw_fd(),
-            caught: caught(),
-        })
+        Some(Foreground { tty: tty.as_raw_fd(), caught: caught() })
     }
 
     /// Names the group that the terminal is lent to.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::state::{Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter};
+use crate::backend::tombstone_for;
 use crate::backend::{
     Change, Claim, Departure, Evicted, Eviction, Grant, Kept, Place, Reason, Refusal, Release,
     Value, Verdict,
 };
-use crate::backend::tombstone_for;
 use crate::token::{ClaimId, MemberId};
 use crate::values::{Fence, Seats};
 use crate::view::HolderView;

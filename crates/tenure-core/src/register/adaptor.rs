@@ -196,8 +196,11 @@ impl<R: Register> RegisterBackend<R> {
             return Ok(Vec::new());
         }
         let signs = self.register.signs(name, members).await?;
-        let unseen: Vec<MemberId> =
-            members.iter().copied().filter(|m| self.observer.seen_since(name, *m).is_none()).collect();
+        let unseen: Vec<MemberId> = members
+            .iter()
+            .copied()
+            .filter(|m| self.observer.seen_since(name, *m).is_none())
+            .collect();
         let recalled =
             if unseen.is_empty() { Vec::new() } else { self.register.recall(name, &unseen).await };
         let now = self.clock.now();
@@ -237,7 +240,8 @@ impl<R: Register> RegisterBackend<R> {
         for effects in doubtful {
             let holds = |member: MemberId| now.holder_ids().any(|m| m == member);
             let mut came_true = Effects::default();
-            came_true.granted = effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect();
+            came_true.granted =
+                effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect();
             came_true.gone = effects.gone.iter().filter(|(m, _)| !now.has(*m)).cloned().collect();
             self.tell(name, &came_true).await;
         }
@@ -378,7 +382,12 @@ impl<R: Register> Backend for RegisterBackend<R> {
 
     async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
         let done = self
-            .transact(&lease.name, None, |turn| turn.downgrade(lease.id, lease.fence, seats), |_| false)
+            .transact(
+                &lease.name,
+                None,
+                |turn| turn.downgrade(lease.id, lease.fence, seats),
+                |_| false,
+            )
             .await?;
         Ok(done.answer)
     }
@@ -403,8 +412,7 @@ impl<R: Register> Backend for RegisterBackend<R> {
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
         // Without a fence a second turn would end whoever was granted by the first.
         let again = why.only_if.is_some();
-        let done =
-            self.transact_with(name, None, |turn| turn.evict(why), |_| false, again).await?;
+        let done = self.transact_with(name, None, |turn| turn.evict(why), |_| false, again).await?;
         match (done.answer, done.unknown) {
             (Evicted::NobodyThere | Evicted::FenceMoved(_), Some(error)) => Err(error),
             (answer, _) => Ok(answer),

@@ -69,7 +69,10 @@ pub async fn a_dropped_acquire_holds_nothing(store: &dyn Store) {
         drop(acquired);
         a.close(store.patience()).await.unwrap();
         let view = look(&b, &name).await;
-        assert!(!view.is_locked() && view.waiters.is_empty(), "dropped after {micros} us: {view:?}");
+        assert!(
+            !view.is_locked() && view.waiters.is_empty(),
+            "dropped after {micros} us: {view:?}"
+        );
     }
     b.try_acquire(name, LONG).await.unwrap().expect("it is free").release().await.unwrap();
 }

@@ -41,10 +41,9 @@ pub async fn a_detached_lease_lives_for_its_ttl_without_a_process(store: &dyn St
     let token = handed_out(store, &a, &name, ttl).await;
     drop(a);
     assert!(look(&b, &name).await.holders[0].detached);
-    let next = until(store, "the lease ends", async || {
-        b.try_acquire(name.clone(), LONG).await.unwrap()
-    })
-    .await;
+    let next =
+        until(store, "the lease ends", async || b.try_acquire(name.clone(), LONG).await.unwrap())
+            .await;
     let after = now().since(before);
     assert!(ttl - ttl / 100 <= after, "a detached lease of {ttl:?} ended after {after:?}");
     until(store, "it is not resumed", async || match kind(b.resume(&token).await) {

@@ -48,7 +48,8 @@ pub async fn a_view_shows_holders_and_waiters(store: &dyn Store) {
 pub async fn owner_and_metadata_are_seen_by_others(store: &dyn Store) {
     let (a, b) = (manager(store).await, manager(store).await);
     let name = fresh("metadata");
-    let metadata = json!({"build": 42, "text": "\"<b>é\u{202e}\n", "list": [1, [2, [3]]], "none": null});
+    let metadata =
+        json!({"build": 42, "text": "\"<b>é\u{202e}\n", "list": [1, [2, [3]]], "none": null});
     let request = a.lock(name.clone()).ttl(LONG).owner("worker <7>").actor("job/1");
     let guard = request.metadata(metadata.clone()).acquire().await.unwrap();
     let seen = b.get_lock_info(name.clone()).await.unwrap().expect("it is held");
@@ -81,7 +82,8 @@ pub async fn a_list_shows_what_is_there_by_name(store: &dyn Store) {
     expected.sort();
     assert_eq!(seen.iter().map(|v| v.name.clone()).collect::<Vec<_>>(), expected);
     assert!(seen.iter().all(tenure_core::View::is_locked));
-    let first: Vec<_> = b.list(&format!("{prefix}/"), 2).await.into_iter().map(|v| v.name).collect();
+    let first: Vec<_> =
+        b.list(&format!("{prefix}/"), 2).await.into_iter().map(|v| v.name).collect();
     assert_eq!(first, expected[..2]);
     assert_eq!(b.list(&format!("{prefix}/"), 0).await.len(), 0);
     assert_eq!(b.list(&format!("{prefix}/c"), 100).await.len(), 2);

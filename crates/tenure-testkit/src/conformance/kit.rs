@@ -247,7 +247,11 @@ impl Raw {
             Err(error) if error.kind().is_transient() && !victims.is_empty() => {
                 let after = self.view(name).await.holders;
                 let gone = |v: &HolderView| after.iter().all(|h| h.fence != v.fence);
-                if victims.iter().all(gone) { Ok(Evicted::Done(victims.clone())) } else { Err(error) }
+                if victims.iter().all(gone) {
+                    Ok(Evicted::Done(victims.clone()))
+                } else {
+                    Err(error)
+                }
             }
             answer => answer,
         };
@@ -264,8 +268,10 @@ impl Raw {
 
     /// Waits until nobody holds `name` and nobody waits for it.
     pub(super) async fn until_free(&self, store: &dyn Store, name: &LockName) {
-        until(store, "the lock is free", async || (!self.view(name).await.is_locked()).then_some(()))
-            .await;
+        until(store, "the lock is free", async || {
+            (!self.view(name).await.is_locked()).then_some(())
+        })
+        .await;
     }
 
     async fn again<T>(&self, what: &str, call: impl AsyncFn() -> Result<T>) -> T {

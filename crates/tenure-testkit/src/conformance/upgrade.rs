@@ -7,9 +7,7 @@ use tenure_core::backend::{Change, Refusal, Release};
 use tenure_core::{ErrorKind, Seats};
 
 use super::Store;
-use super::kit::{
-    LONG, Wants, claim, fresh, holders, kind, look, manager, raw, until, waiters,
-};
+use super::kit::{LONG, Wants, claim, fresh, holders, kind, look, manager, raw, until, waiters};
 
 /// It waits for the other holders and gets a new fence.
 pub async fn an_upgrade_waits_for_the_others_and_gets_a_new_fence(store: &dyn Store) {

@@ -30,10 +30,8 @@ pub async fn a_value_is_seen_by_anybody_until_it_is_over(store: &dyn Store) {
     assert_eq!(b.release_with(&writer, grant, Some(&short)).await, Release::Released);
     let seen = a.view(&name).await.value;
     assert!(seen.is_none_or(|v| &*v.bytes == b"two" && v.fence == grant.fence));
-    until(store, "the value is over", async || {
-        a.view(&name).await.value.is_none().then_some(())
-    })
-    .await;
+    until(store, "the value is over", async || a.view(&name).await.value.is_none().then_some(()))
+        .await;
     b.granted(&claim(&name).or_value()).await;
 }
 

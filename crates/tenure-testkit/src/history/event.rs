@@ -108,10 +108,7 @@ pub enum Mode {
 
 impl Mode {
     /// A reader of a read/write lock: one of more seats than anybody counts.
-    pub const READER: Mode = Mode::Shared {
-        take: 1,
-        of: u32::MAX,
-    };
+    pub const READER: Mode = Mode::Shared { take: 1, of: u32::MAX };
 
     /// More seats than any lock has, so that an exclusive holder leaves room for nobody.
     const WHOLE: u64 = 1 << 32;
@@ -244,10 +241,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Mode::Exclusive => f.write_str("exclusive"),
-            Mode::Shared {
-                take: 1,
-                of: u32::MAX,
-            } => f.write_str("reader"),
+            Mode::Shared { take: 1, of: u32::MAX } => f.write_str("reader"),
             Mode::Shared { take, of } => write!(f, "{take} of {of} seats"),
         }
     }

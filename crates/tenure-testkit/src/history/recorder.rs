@@ -41,15 +41,8 @@ impl Recorder {
     /// attempts would be taken for each other's.
     pub fn create(dir: &Path, proc: &str) -> io::Result<Self> {
         let path = dir.join(format!("{proc}.{EXTENSION}"));
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)?;
-        Ok(Recorder {
-            proc: proc.to_owned(),
-            file,
-            attempts: AtomicU64::new(0),
-        })
+        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        Ok(Recorder { proc: proc.to_owned(), file, attempts: AtomicU64::new(0) })
     }
 
     /// Hands out the number of the next attempt; the first is 1.
@@ -114,16 +107,9 @@ pub enum ReadError {
 /// # Errors
 /// When a file cannot be read, or holds a whole line that is no event.
 pub fn read_dir(dir: &Path) -> Result<Vec<Event>, ReadError> {
-    let failed = |path: &Path, source| ReadError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |path: &Path, source| ReadError::Io { path: path.to_owned(), source };
     let mut paths = fs::read_dir(dir)
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<io::Result<Vec<_>>>()
-        })
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
         .map_err(|e| failed(dir, e))?;
     paths.retain(|path| path.extension().is_some_and(|ext| ext == EXTENSION));
     paths.sort();
@@ -144,11 +130,7 @@ fn parse(bytes: &[u8], path: &Path, events: &mut Vec<Event>) -> Result<(), ReadE
             Ok(event) => events.push(event),
             Err(_) if !line.ends_with(b"\n") => {}
             Err(source) => {
-                return Err(ReadError::Line {
-                    path: path.to_owned(),
-                    line: index + 1,
-                    source,
-                });
+                return Err(ReadError::Line { path: path.to_owned(), line: index + 1, source });
             }
         }
     }
@@ -182,11 +164,8 @@ mod tests {
         let events = read_dir(dir.path()).unwrap();
         assert!(events.is_sorted_by_key(|event| event.t_ns));
         for proc in ["p1", "p2"] {
-            let mut numbers: Vec<u64> = events
-                .iter()
-                .filter(|e| e.proc == proc)
-                .map(|e| e.attempt)
-                .collect();
+            let mut numbers: Vec<u64> =
+                events.iter().filter(|e| e.proc == proc).map(|e| e.attempt).collect();
             numbers.sort_unstable();
             assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
         }
@@ -198,10 +177,7 @@ mod tests {
         let recorder = Recorder::create(dir.path(), "p1").unwrap();
         recorder.record(lost(1)).unwrap();
         (&recorder.file).write_all(br#"{"t_ns":12,"pro"#).unwrap();
-        Recorder::create(dir.path(), "p2")
-            .unwrap()
-            .record(lost(1))
-            .unwrap();
+        Recorder::create(dir.path(), "p2").unwrap().record(lost(1)).unwrap();
         assert_eq!(read_dir(dir.path()).unwrap().len(), 2);
     }
 
@@ -228,9 +204,7 @@ mod tests {
     fn a_runner_notes_whom_it_kills() {
         let dir = tempfile::tempdir().unwrap();
         let runner = Recorder::create(dir.path(), "runner").unwrap();
-        let t_ns = runner
-            .record_of("p7", Event::new(Op::Crash, Phase::Invoke))
-            .unwrap();
+        let t_ns = runner.record_of("p7", Event::new(Op::Crash, Phase::Invoke)).unwrap();
         let events = read_dir(dir.path()).unwrap();
         assert_eq!((events[0].proc.as_str(), events[0].t_ns), ("p7", t_ns));
     }

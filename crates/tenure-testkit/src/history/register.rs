@@ -83,13 +83,7 @@ impl Cells {
     fn next(&self, name: &str, fence: Fence, value: Option<u64>) -> Entry {
         let cell = self.cells.get(name).copied().unwrap_or_default();
         let accepted = cell.highest <= Some(fence);
-        Entry {
-            seq: self.seq + 1,
-            name: name.to_owned(),
-            fence,
-            value,
-            accepted,
-        }
+        Entry { seq: self.seq + 1, name: name.to_owned(), fence, value, accepted }
     }
 
     fn apply(&mut self, entry: &Entry) -> Answer {
@@ -166,16 +160,8 @@ impl FileRegister {
             .append(true)
             .create(true)
             .open(dir.join("register.log"))?;
-        let inner = FileInner {
-            file,
-            read_to: 0,
-            cells: Cells::default(),
-            log: Vec::new(),
-        };
-        Ok(FileRegister {
-            lock,
-            inner: Mutex::new(inner),
-        })
+        let inner = FileInner { file, read_to: 0, cells: Cells::default(), log: Vec::new() };
+        Ok(FileRegister { lock, inner: Mutex::new(inner) })
     }
 
     /// Runs `f` on all that was logged so far, with every other process and thread shut out.
@@ -193,10 +179,7 @@ impl FileInner {
         let mut news = Vec::new();
         self.file.seek(SeekFrom::Start(self.read_to))?;
         self.file.read_to_end(&mut news)?;
-        let whole = news
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |last| last + 1);
+        let whole = news.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         if whole < news.len() {
             self.file.set_len(self.read_to + whole as u64)?;
         }
@@ -244,19 +227,9 @@ mod tests {
         assert_eq!(request(3, Some(1)), Answer::Accepted(1));
         assert_eq!(request(2, Some(9)), Answer::Refused(Fence(3)));
         assert_eq!(request(5, None), Answer::Accepted(1));
-        assert_eq!(
-            request(3, Some(2)),
-            Answer::Refused(Fence(5)),
-            "a read raises the fence"
-        );
-        assert_eq!(
-            increment(register, "a", Fence(5)).unwrap(),
-            Answer::Accepted(2)
-        );
-        assert_eq!(
-            increment(register, "a", Fence(4)).unwrap(),
-            Answer::Refused(Fence(5))
-        );
+        assert_eq!(request(3, Some(2)), Answer::Refused(Fence(5)), "a read raises the fence");
+        assert_eq!(increment(register, "a", Fence(5)).unwrap(), Answer::Accepted(2));
+        assert_eq!(increment(register, "a", Fence(4)).unwrap(), Answer::Refused(Fence(5)));
         assert_eq!(
             increment(register, "b", Fence(1)).unwrap(),
             Answer::Accepted(1),
@@ -308,18 +281,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let register = FileRegister::open(dir.path()).unwrap();
         increment(&register, "a", Fence(1)).unwrap();
-        let mut log = OpenOptions::new()
-            .append(true)
-            .open(dir.path().join("register.log"))
-            .unwrap();
+        let mut log =
+            OpenOptions::new().append(true).open(dir.path().join("register.log")).unwrap();
         log.write_all(br#"{"seq":3,"name":"a","fen"#).unwrap();
-        assert_eq!(
-            increment(&register, "a", Fence(2)).unwrap(),
-            Answer::Accepted(2)
-        );
-        assert_eq!(
-            FileRegister::open(dir.path()).unwrap().log().unwrap().len(),
-            4
-        );
+        assert_eq!(increment(&register, "a", Fence(2)).unwrap(), Answer::Accepted(2));
+        assert_eq!(FileRegister::open(dir.path()).unwrap().log().unwrap().len(), 4);
     }
 }

@@ -32,9 +32,7 @@ impl Stage<'_> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let guard = self.lock.as_ref().map(|lock| lock.lock().unwrap());
             let fence = self.fence.fetch_add(1, Ordering::SeqCst);
-            recorder
-                .record(note(Op::Acquire, Phase::Ok).granted("h", fence))
-                .unwrap();
+            recorder.record(note(Op::Acquire, Phase::Ok).granted("h", fence)).unwrap();
             if guard.is_none() && turn == 0 {
                 self.all.wait();
             }
@@ -71,16 +69,7 @@ fn rehearse(lock: Option<Mutex<()>>) -> Verdict {
         .expect(Promise::Loss, Demand::NotOffered)
         .expect(Promise::Orphans, Demand::NotOffered)
         .expect(Promise::Order, Demand::NotOffered);
-    judge(
-        Evidence {
-            events: &events,
-            register: Some(&log),
-            left: None,
-            seed: 0,
-        },
-        &rules,
-    )
-    .unwrap()
+    judge(Evidence { events: &events, register: Some(&log), left: None, seed: 0 }, &rules).unwrap()
 }
 
 #[test]
@@ -92,14 +81,6 @@ fn a_mutex_holds_what_it_promises() {
 #[test]
 fn without_a_lock_exclusion_breaks_and_the_fences_still_save_the_resource() {
     let verdict = rehearse(None);
-    assert_eq!(
-        verdict.status(Promise::Exclusion),
-        Some(Status::Broken),
-        "{verdict}"
-    );
-    assert_eq!(
-        verdict.status(Promise::Fence),
-        Some(Status::Held),
-        "{verdict}"
-    );
+    assert_eq!(verdict.status(Promise::Exclusion), Some(Status::Broken), "{verdict}");
+    assert_eq!(verdict.status(Promise::Fence), Some(Status::Held), "{verdict}");
 }

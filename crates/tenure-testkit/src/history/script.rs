@@ -22,12 +22,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new() -> Self {
-        Script {
-            name: "a".into(),
-            events: Vec::new(),
-            log: Vec::new(),
-            left: Vec::new(),
-        }
+        Script { name: "a".into(), events: Vec::new(), log: Vec::new(), left: Vec::new() }
     }
 
     /// A history that exercises every promise and holds them all: two hand-overs in order, a holder that
@@ -77,19 +72,11 @@ impl Script {
     }
 
     pub(crate) fn ask(self, ms: u64, who: &str, mode: Mode) -> Self {
-        self.at(
-            ms,
-            who,
-            Event::new(Op::Acquire, Phase::Invoke).wanted(mode, 0),
-        )
+        self.at(ms, who, Event::new(Op::Acquire, Phase::Invoke).wanted(mode, 0))
     }
 
     pub(crate) fn ask_first(self, ms: u64, who: &str, priority: i32) -> Self {
-        self.at(
-            ms,
-            who,
-            Event::new(Op::Acquire, Phase::Invoke).wanted(X, priority),
-        )
+        self.at(ms, who, Event::new(Op::Acquire, Phase::Invoke).wanted(X, priority))
     }
 
     pub(crate) fn ask_until(self, ms: u64, who: &str, gives_up: u64) -> Self {
@@ -104,9 +91,7 @@ impl Script {
         self.at(
             ms,
             who,
-            Event::new(Op::Acquire, Phase::Ok)
-                .granted(who, fence)
-                .deadline(until * MS),
+            Event::new(Op::Acquire, Phase::Ok).granted(who, fence).deadline(until * MS),
         )
     }
 
@@ -131,19 +116,12 @@ impl Script {
 
     /// A read and a write that the register accepted.
     pub(crate) fn write(self, fence: u64, value: u64) -> Self {
-        self.request(fence, None, true)
-            .request(fence, Some(value), true)
+        self.request(fence, None, true).request(fence, Some(value), true)
     }
 
     pub(crate) fn request(mut self, fence: u64, value: Option<u64>, accepted: bool) -> Self {
         let seq = self.log.len() as u64 + 1;
-        self.log.push(Entry {
-            seq,
-            name: self.name.clone(),
-            fence: Fence(fence),
-            value,
-            accepted,
-        });
+        self.log.push(Entry { seq, name: self.name.clone(), fence: Fence(fence), value, accepted });
         self
     }
 
@@ -175,22 +153,13 @@ impl Script {
         let findings = findings(self.evidence(), &rules()).unwrap();
         let of_check = findings.iter().filter(|finding| finding.check == check);
         of_check
-            .flat_map(|finding| {
-                finding
-                    .violations
-                    .iter()
-                    .map(|violation| violation.what.clone())
-            })
+            .flat_map(|finding| finding.violations.iter().map(|violation| violation.what.clone()))
             .collect()
     }
 
     pub(crate) fn exercised(&self, check: Check) -> u64 {
         let findings = findings(self.evidence(), &rules()).unwrap();
-        findings
-            .iter()
-            .find(|finding| finding.check == check)
-            .unwrap()
-            .exercised
+        findings.iter().find(|finding| finding.check == check).unwrap().exercised
     }
 
     pub(crate) fn judge(&self) -> Result<Verdict, Malformed> {

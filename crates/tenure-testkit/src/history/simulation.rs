@@ -93,11 +93,7 @@ pub(crate) fn simulate(procs: &[Jobs], seed: u64) -> Run {
         world.step(id, step);
     }
     let log = world.register.log().unwrap();
-    Run {
-        events: world.events,
-        log,
-        left: Vec::new(),
-    }
+    Run { events: world.events, log, left: Vec::new() }
 }
 
 /// A job, by process and number from 1.
@@ -297,10 +293,7 @@ impl World {
             }
             Client::Released => {
                 let lost = matches!(job.fate, Fate::Lapse | Fate::Stall);
-                self.note(
-                    id,
-                    Event::new(Op::Release, if lost { Phase::Fail } else { Phase::Ok }),
-                );
+                self.note(id, Event::new(Op::Release, if lost { Phase::Fail } else { Phase::Ok }));
                 self.next_job(id.0);
             }
         }
@@ -373,12 +366,7 @@ impl World {
     fn release(&mut self, id: Id) {
         let job = self.job(id);
         if job.mode == Mode::Exclusive {
-            increment(
-                &self.register,
-                NAMES[job.lock],
-                Fence(self.clients[id.0].fence),
-            )
-            .unwrap();
+            increment(&self.register, NAMES[job.lock], Fence(self.clients[id.0].fence)).unwrap();
         }
         self.note_with_deadline(id, Op::Release, Phase::Invoke);
         self.send(id, Step::Store(AtStore::Release));
@@ -411,9 +399,7 @@ impl World {
                 self.at(now + TTL, id, Step::Store(AtStore::Expire));
                 self.send(id, Step::Client(Client::Renewed(asked)));
             }
-            AtStore::Expire => store
-                .holders
-                .retain(|holder| holder.id != id || now < holder.until),
+            AtStore::Expire => store.holders.retain(|holder| holder.id != id || now < holder.until),
             AtStore::Release => {
                 store.holders.retain(|holder| holder.id != id);
                 self.send(id, Step::Client(Client::Released));
@@ -435,20 +421,14 @@ impl World {
     fn hand_over(&mut self, lock: usize) {
         loop {
             let store = &mut self.stores[lock];
-            let Some((place, &(_, _, id))) = store
-                .queue
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, entry)| **entry)
+            let Some((place, &(_, _, id))) =
+                store.queue.iter().enumerate().min_by_key(|(_, entry)| **entry)
             else {
                 return;
             };
             let mode = self.jobs[id.0][id.1 - 1].mode;
             let taken: u64 = store.holders.iter().map(|holder| holder.mode.seats()).sum();
-            let whole = store
-                .holders
-                .iter()
-                .any(|holder| holder.mode == Mode::Exclusive);
+            let whole = store.holders.iter().any(|holder| holder.mode == Mode::Exclusive);
             if whole || mode.headroom() < taken {
                 return;
             }
@@ -456,11 +436,7 @@ impl World {
             let gap = self.random() % 3;
             let (now, store) = (self.now, &mut self.stores[lock]);
             store.fence += 1 + gap;
-            store.holders.push(Holder {
-                id,
-                mode,
-                until: now + TTL,
-            });
+            store.holders.push(Holder { id, mode, until: now + TTL });
             let fence = store.fence;
             let client = &mut self.clients[id.0];
             if client.job == id.1 {

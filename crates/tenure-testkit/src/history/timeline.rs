@@ -266,19 +266,10 @@ mod tests {
     #[test]
     fn a_history_that_contradicts_itself_is_malformed() {
         let held = || Script::new().take(1, "p1#1", X, 1, 90);
-        assert_eq!(
-            why(Script::new().get(1, "p1#1", 1, 90)),
-            "an acquire ends that never started"
-        );
-        assert_eq!(
-            why(held().ask(5, "p1#1", X)),
-            "two attempts have one number"
-        );
+        assert_eq!(why(Script::new().get(1, "p1#1", 1, 90)), "an acquire ends that never started");
+        assert_eq!(why(held().ask(5, "p1#1", X)), "two attempts have one number");
         assert_eq!(why(held().get(5, "p1#1", 2, 90)), "an acquire ends twice");
-        assert_eq!(
-            why(Script::new().lost(5, "p1#1", 90)),
-            "nothing was acquired here"
-        );
+        assert_eq!(why(Script::new().lost(5, "p1#1", 90)), "nothing was acquired here");
         assert_eq!(
             why(Script::new().ask(1, "p1#1", X).lost(5, "p1#1", 90)),
             "a guard acts that was never granted"
@@ -289,9 +280,7 @@ mod tests {
         );
         let unstated = held().mark(5, "p1#1", Op::Release, Phase::Invoke);
         assert_eq!(why(unstated), "a guard acts without stating its deadline");
-        let unfenced = Script::new()
-            .ask(1, "p1#1", X)
-            .mark(2, "p1#1", Op::Acquire, Phase::Ok);
+        let unfenced = Script::new().ask(1, "p1#1", X).mark(2, "p1#1", Op::Acquire, Phase::Ok);
         assert_eq!(why(unfenced), "a grant has no fence");
     }
 
@@ -299,10 +288,7 @@ mod tests {
     fn an_error_says_where_it_is() {
         let error = Timeline::from_events(&Script::new().get(1, "p1#1", 1, 90).events).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("1000000 ns: p1#1") && text.contains("fence 1"),
-            "{text}"
-        );
+        assert!(text.contains("1000000 ns: p1#1") && text.contains("fence 1"), "{text}");
     }
 
     #[test]
@@ -317,15 +303,9 @@ mod tests {
                 2,
                 90,
             );
-            let script = script
-                .at(10, "admin#1", evict)
-                .mark(12, "admin#1", Op::Evict, Phase::Ok);
+            let script = script.at(10, "admin#1", evict).mark(12, "admin#1", Op::Evict, Phase::Ok);
             let timeline = Timeline::from_events(&script.events).unwrap();
-            timeline
-                .grants
-                .iter()
-                .map(|grant| grant.valid_until() / 1_000_000)
-                .collect::<Vec<_>>()
+            timeline.grants.iter().map(|grant| grant.valid_until() / 1_000_000).collect::<Vec<_>>()
         };
         assert_eq!(held(Some(2)), [90, 10]);
         assert_eq!(held(None), [10, 10]);
@@ -333,9 +313,7 @@ mod tests {
 
     #[test]
     fn an_attempt_of_a_killed_process_is_unknown() {
-        let script = Script::new()
-            .ask(1, "p1#1", X)
-            .mark(5, "p1", Op::Crash, Phase::Invoke);
+        let script = Script::new().ask(1, "p1#1", X).mark(5, "p1", Op::Crash, Phase::Invoke);
         let timeline = Timeline::from_events(&script.events).unwrap();
         assert_eq!(timeline.attempts[0].outcome, Outcome::Unknown(5_000_000));
     }

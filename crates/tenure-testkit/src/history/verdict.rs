@@ -200,22 +200,14 @@ pub fn judge(evidence: Evidence<'_>, rules: &Rules) -> Result<Verdict, Malformed
         .into_iter()
         .filter_map(|promise| {
             let demand = rules.demands.get(&promise).copied().unwrap_or_default();
-            let of_promise: Vec<&Finding> = findings
-                .iter()
-                .filter(|f| f.check.promise() == promise)
-                .collect();
+            let of_promise: Vec<&Finding> =
+                findings.iter().filter(|f| f.check.promise() == promise).collect();
             (demand != Demand::NotOffered)
                 .then(|| conclude(promise, demand, &of_promise, evidence.events))
         })
         .collect();
-    let passed = promises
-        .iter()
-        .all(|v| v.demand != Demand::Must || v.status == Status::Held);
-    Ok(Verdict {
-        seed: evidence.seed,
-        passed,
-        promises,
-    })
+    let passed = promises.iter().all(|v| v.demand != Demand::Must || v.status == Status::Held);
+    Ok(Verdict { seed: evidence.seed, passed, promises })
 }
 
 /// Runs every check there is evidence for.
@@ -235,11 +227,7 @@ pub(crate) fn findings(evidence: Evidence<'_>, rules: &Rules) -> Result<Vec<Find
         order::check(&timeline, ns(rules.aging)),
     ];
     findings.extend(evidence.register.map(|log| resource::check(&timeline, log)));
-    findings.extend(
-        evidence
-            .left
-            .map(|left| leak::check(&timeline, left, &rules.may_stay)),
-    );
+    findings.extend(evidence.left.map(|left| leak::check(&timeline, left, &rules.may_stay)));
     Ok(findings)
 }
 
@@ -253,27 +241,17 @@ fn conclude(
     findings: &[&Finding],
     events: &[Event],
 ) -> PromiseVerdict {
-    let violations: Vec<&Violation> = findings
-        .iter()
-        .flat_map(|finding| &finding.violations)
-        .collect();
-    let exercised = findings
-        .iter()
-        .map(|finding| finding.exercised)
-        .min()
-        .unwrap_or(0);
+    let violations: Vec<&Violation> =
+        findings.iter().flat_map(|finding| &finding.violations).collect();
+    let exercised = findings.iter().map(|finding| finding.exercised).min().unwrap_or(0);
     let status = match (violations.is_empty(), exercised) {
         (false, _) => Status::Broken,
         (true, 0) => Status::NotExercised,
         (true, _) => Status::Held,
     };
-    let measured: Vec<&str> = findings
-        .iter()
-        .map(|finding| finding.measured.as_str())
-        .collect();
-    let shortest = violations
-        .iter()
-        .min_by_key(|v| v.window.map_or(u64::MAX, |window| window.len()));
+    let measured: Vec<&str> = findings.iter().map(|finding| finding.measured.as_str()).collect();
+    let shortest =
+        violations.iter().min_by_key(|v| v.window.map_or(u64::MAX, |window| window.len()));
     PromiseVerdict {
         promise,
         demand,
@@ -295,10 +273,7 @@ fn show(violation: &Violation, events: &[Event]) -> String {
         let of_proc = matches!(event.op, Op::Crash | Op::Pause);
         let same = |attempt| of_proc || attempt == event.attempt;
         matches!(event.op, Op::Fault | Op::Evict)
-            || violation
-                .who
-                .iter()
-                .any(|who| *who.proc == event.proc && same(who.attempt))
+            || violation.who.iter().any(|who| *who.proc == event.proc && same(who.attempt))
     };
     let mut lines: Vec<&Event> = events
         .iter()
@@ -311,11 +286,7 @@ fn show(violation: &Violation, events: &[Event]) -> String {
         // On an invoked acquire the field says how long the caller waits.
         let of_guard = !(event.op == Op::Acquire && event.phase == Phase::Invoke);
         if let Some(deadline) = event.deadline_ns.filter(|_| of_guard) {
-            let _ = write!(
-                text,
-                "  until {:+.3} ms",
-                (deadline as f64 - window.from as f64) / 1e6
-            );
+            let _ = write!(text, "  until {:+.3} ms", (deadline as f64 - window.from as f64) / 1e6);
         }
     }
     text
@@ -347,26 +318,10 @@ impl fmt::Display for Status {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}, seed {}",
-            if self.passed { "passed" } else { "FAILED" },
-            self.seed
-        )?;
+        writeln!(f, "{}, seed {}", if self.passed { "passed" } else { "FAILED" }, self.seed)?;
         for verdict in &self.promises {
-            let PromiseVerdict {
-                promise,
-                status,
-                exercised,
-                broken,
-                measured,
-                ..
-            } = verdict;
-            let demand = if verdict.demand == Demand::Measured {
-                " (measured only)"
-            } else {
-                ""
-            };
+            let PromiseVerdict { promise, status, exercised, broken, measured, .. } = verdict;
+            let demand = if verdict.demand == Demand::Measured { " (measured only)" } else { "" };
             write!(f, "{promise:<20} {status}{demand}, ")?;
             match status {
                 Status::Broken => write!(f, "{broken} times on {exercised} occasions")?,
@@ -391,9 +346,7 @@ mod tests {
         let verdict = Script::good().judge().unwrap();
         assert!(verdict.passed, "{verdict}");
         assert!(
-            Promise::ALL
-                .iter()
-                .all(|&promise| verdict.status(promise) == Some(Status::Held)),
+            Promise::ALL.iter().all(|&promise| verdict.status(promise) == Some(Status::Held)),
             "{verdict}"
         );
         assert_eq!(verdict.seed, 7);
@@ -403,12 +356,7 @@ mod tests {
     fn a_promise_nobody_exercised_fails_the_run() {
         let verdict = Script::new().judge().unwrap();
         assert!(!verdict.passed);
-        assert!(
-            verdict
-                .promises
-                .iter()
-                .all(|v| v.status == Status::NotExercised)
-        );
+        assert!(verdict.promises.iter().all(|v| v.status == Status::NotExercised));
         let mut evidence = Script::good();
         evidence.log.clear();
         let verdict = evidence.judge().unwrap();
@@ -422,35 +370,20 @@ mod tests {
     #[test]
     fn evidence_nobody_gathered_is_not_held_against_the_lock_but_leaks_go_untried() {
         let good = Script::good();
-        let evidence = Evidence {
-            register: None,
-            left: None,
-            ..good.evidence()
-        };
+        let evidence = Evidence { register: None, left: None, ..good.evidence() };
         let verdict = judge(evidence, &rules()).unwrap();
         assert_eq!(verdict.status(Promise::Fence), Some(Status::Held));
         assert_eq!(verdict.status(Promise::Orphans), Some(Status::NotExercised));
         assert!(!verdict.passed);
         assert!(
-            judge(
-                evidence,
-                &rules().expect(Promise::Orphans, Demand::NotOffered)
-            )
-            .unwrap()
-            .passed
+            judge(evidence, &rules().expect(Promise::Orphans, Demand::NotOffered)).unwrap().passed
         );
     }
 
     fn overlapping() -> Script {
-        let long = Script::good()
-            .on("b")
-            .take(200, "p1#2", X, 1, 290)
-            .take(203, "p2#2", X, 2, 290);
+        let long = Script::good().on("b").take(200, "p1#2", X, 1, 290).take(203, "p2#2", X, 2, 290);
         let long = long.release(230, "p1#2", 290).release(240, "p2#2", 290);
-        let short = long
-            .on("orders/42")
-            .take(300, "p1#3", X, 1, 390)
-            .take(303, "p2#3", X, 2, 390);
+        let short = long.on("orders/42").take(300, "p1#3", X, 1, 390).take(303, "p2#3", X, 2, 390);
         short.release(306, "p1#3", 390).release(310, "p2#3", 390)
     }
 
@@ -461,10 +394,7 @@ mod tests {
         let rules = rules().expect(Promise::Exclusion, Demand::Measured);
         let verdict = judge(script.evidence(), &rules).unwrap();
         assert!(verdict.passed);
-        assert_eq!(
-            verdict.promises[0].measured,
-            "2 overlaps, longest 26.000 ms, 28.000 ms in all"
-        );
+        assert_eq!(verdict.promises[0].measured, "2 overlaps, longest 26.000 ms, 28.000 ms in all");
     }
 
     #[test]
@@ -490,10 +420,7 @@ orders/42: p1#3 (exclusive, fence 1) and p2#3 (exclusive, fence 2) valid at the 
             ),
             "{text}"
         );
-        assert!(
-            text.contains("\nG2 fence             held, 2 occasions; "),
-            "{text}"
-        );
+        assert!(text.contains("\nG2 fence             held, 2 occasions; "), "{text}");
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["seed"], 7);
         assert_eq!(json["promises"][0]["promise"], "G1");

@@ -12,9 +12,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tenure_core::backend::{Claim, Event, Listener, Member};
 use tenure_core::clock::{Clock, Moment, SystemClock};
-use tenure_core::register::{
-    Loaded, Observation, Register, RegisterBackend, Sign, Swap, Version,
-};
+use tenure_core::register::{Loaded, Observation, Register, RegisterBackend, Sign, Swap, Version};
 use tenure_core::{
     Capabilities, Error, ErrorKind, Fence, JudgedBy, Listeners, LockName, MemberId, Micros, Result,
     Wakes,
@@ -99,7 +97,9 @@ impl ScriptedRegister {
 
     /// Ends the signs of life of a member's process, as a kernel that proves its death would say.
     pub fn kill(&self, name: &LockName, member: MemberId) {
-        if let Some(sign) = self.0.rooms.lock().entry(name.clone()).or_default().signs.get_mut(&member) {
+        if let Some(sign) =
+            self.0.rooms.lock().entry(name.clone()).or_default().signs.get_mut(&member)
+        {
             sign.dead = true;
         }
     }

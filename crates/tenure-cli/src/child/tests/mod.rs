@@ -30,10 +30,7 @@ fn owner() {
     };
     let mode = env::var(MODE).unwrap_or_default();
     let command: Vec<_> = command.split(SEPARATOR).map(Into::into).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let code = runtime.block_on(async {
         let mut signals = Signals::new().unwrap();
         if mode == "signal-first" {

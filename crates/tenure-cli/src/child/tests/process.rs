@@ -28,10 +28,7 @@ fn the_childs_exit_code_is_passed_on() {
 #[test]
 fn death_by_a_signal_is_128_and_its_number() {
     for (signal, code) in [("KILL", 137), ("TERM", 143), ("INT", 130), ("SEGV", 139)] {
-        assert_eq!(
-            code_of(&script(&format!("ulimit -c 0; kill -{signal} $$"))),
-            code
-        );
+        assert_eq!(code_of(&script(&format!("ulimit -c 0; kill -{signal} $$"))), code);
     }
 }
 
@@ -104,15 +101,9 @@ fn a_signal_ignored_from_the_start_stays_ignored_in_the_child() {
         &report,
     );
     let mut outer = Command::new("sh");
-    outer
-        .args(["-c", r#"trap "" HUP; exec "$0" "$@""#])
-        .arg(inner.get_program());
+    outer.args(["-c", r#"trap "" HUP; exec "$0" "$@""#]).arg(inner.get_program());
     outer.args(inner.get_args()).stdin(Stdio::null());
-    outer.envs(
-        inner
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut running = Running::start(&mut outer);
     assert_eq!(report.line(), "alive");
     assert_eq!(running.code(), 143);

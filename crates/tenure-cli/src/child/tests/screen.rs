@@ -29,11 +29,7 @@ impl Screen {
         let name = ptsname(&user, Vec::new()).unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let program = open(name, flags, Mode::empty()).unwrap();
-        Self {
-            user: user.into(),
-            program,
-            text: String::new(),
-        }
+        Self { user: user.into(), program, text: String::new() }
     }
 
     /// Starts a script that leads a new session on this terminal; `"$OWNER"` in it starts an owner.
@@ -48,19 +44,12 @@ impl Screen {
         let arguments = owner_arguments().join(" ");
         let program = env::current_exe().unwrap();
         // One process, so that `exec` leaves the owner as the job's own member.
-        fs::write(
-            &start,
-            format!("#!/bin/sh\nexec {} {arguments}\n", program.display()),
-        )
-        .unwrap();
+        fs::write(&start, format!("#!/bin/sh\nexec {} {arguments}\n", program.display())).unwrap();
         rustix::fs::chmod(&start, Mode::RWXU).unwrap();
         let mut session = Command::new("setsid");
         session.arg("--ctty").args(shell).env("OWNER", start);
         describe(&mut session, command, mode, report);
-        session
-            .stdin(self.side())
-            .stdout(self.side())
-            .stderr(self.side());
+        session.stdin(self.side()).stdout(self.side()).stderr(self.side());
         // Not a group of its own: a group leader cannot start a session, and would fork.
         Running(session.spawn().unwrap())
     }
@@ -85,9 +74,7 @@ impl Screen {
     /// Whether typed characters are shown.
     pub(super) fn echoes(&self) -> bool {
         let modes = rustix::termios::tcgetattr(&self.program).unwrap();
-        modes
-            .local_modes
-            .contains(rustix::termios::LocalModes::ECHO)
+        modes.local_modes.contains(rustix::termios::LocalModes::ECHO)
     }
 
     /// The foreground process group.
@@ -98,15 +85,10 @@ impl Screen {
     fn fill(&mut self, text: &str) {
         let mut waited = [PollFd::new(&self.user, PollFlags::IN)];
         let ready = poll(&mut waited, Some(&DEADLINE)).unwrap();
-        assert_eq!(
-            ready, 1,
-            "no {text:?} until the deadline, but {:?}",
-            self.text
-        );
+        assert_eq!(ready, 1, "no {text:?} until the deadline, but {:?}", self.text);
         let mut buffer = [0; 1024];
         let count = self.user.read(&mut buffer).unwrap();
-        self.text
-            .push_str(&String::from_utf8_lossy(&buffer[..count]));
+        self.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
 
     fn side(&self) -> OwnedFd {

@@ -18,10 +18,7 @@ use tempfile::TempDir;
 use super::{COMMAND, MODE, SEPARATOR};
 
 /// No progress for so long is a failure.
-pub(super) const DEADLINE: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
+pub(super) const DEADLINE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// A pipe with a name: shell scripts write lines to `$REPORT`.
 ///
@@ -37,11 +34,7 @@ impl Report {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pipe = fifo(folder.path().join("report"));
-        Self {
-            folder,
-            pipe,
-            seen: Vec::new(),
-        }
+        Self { folder, pipe, seen: Vec::new() }
     }
 
     /// Makes another pipe beside the report, for the script to wait on.
@@ -69,11 +62,7 @@ impl Report {
     /// Waits until no process has the report open any more.
     pub(super) fn closed(&mut self) {
         while self.fill() {}
-        assert_eq!(
-            String::from_utf8_lossy(&self.seen),
-            "",
-            "nothing more was to be reported"
-        );
+        assert_eq!(String::from_utf8_lossy(&self.seen), "", "nothing more was to be reported");
     }
 
     fn fill(&mut self) -> bool {
@@ -93,11 +82,7 @@ fn fifo(path: PathBuf) -> File {
 
 pub(super) fn await_readable(file: impl AsFd) {
     let mut waited = [PollFd::new(&file, PollFlags::IN)];
-    assert_eq!(
-        poll(&mut waited, Some(&DEADLINE)),
-        Ok(1),
-        "nothing happened until the deadline"
-    );
+    assert_eq!(poll(&mut waited, Some(&DEADLINE)), Ok(1), "nothing happened until the deadline");
 }
 
 /// A shell script as a command.
@@ -108,10 +93,7 @@ pub(super) fn script(text: &str) -> Vec<String> {
 /// The test program as a command that owns a child running `command`.
 pub(super) fn owner(command: &[String], mode: &str, report: &Report) -> Command {
     let mut owner = Command::new(env::current_exe().unwrap());
-    owner
-        .args(owner_arguments())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    owner.args(owner_arguments()).stdin(Stdio::null()).stdout(Stdio::null());
     describe(&mut owner, command, mode, report);
     owner
 }
@@ -119,17 +101,11 @@ pub(super) fn owner(command: &[String], mode: &str, report: &Report) -> Command 
 pub(super) fn owner_arguments() -> [String; 3] {
     let module = module_path!().split_once("::").unwrap().1;
     let tests = module.rsplit_once("::").unwrap().0;
-    [
-        format!("{tests}::owner"),
-        "--exact".to_owned(),
-        "--nocapture".to_owned(),
-    ]
+    [format!("{tests}::owner"), "--exact".to_owned(), "--nocapture".to_owned()]
 }
 
 pub(super) fn describe(owner: &mut Command, command: &[String], mode: &str, report: &Report) {
-    owner
-        .env(COMMAND, command.join(&SEPARATOR.to_string()))
-        .env(MODE, mode);
+    owner.env(COMMAND, command.join(&SEPARATOR.to_string())).env(MODE, mode);
     owner.env("REPORT", report.path());
 }
 
@@ -153,9 +129,7 @@ impl Running {
 
     /// Waits for the end and for the exit code.
     pub(super) fn code(&mut self) -> i32 {
-        self.status()
-            .code()
-            .expect("the owner exits and is not killed")
+        self.status().code().expect("the owner exits and is not killed")
     }
 
     fn pid(&self) -> Pid {
@@ -201,10 +175,7 @@ pub(super) fn is_stopped(pid: Pid) -> bool {
 
 fn await_state(pid: Pid, reached: impl Fn() -> bool) {
     let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    let pause = Timespec {
-        tv_sec: 0,
-        tv_nsec: 5_000_000,
-    };
+    let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
     for _ in 0..6000 {
         if reached() {
             return;

@@ -20,12 +20,8 @@ echo $$ >&3; echo $PPID >&3; until read line <&4; do :; done; echo "got:$line""#
 fn a_child_that_reads_the_terminal_is_not_stopped() {
     let (mut screen, report) = (Screen::new(), Report::new());
     let text = format!("trap 'echo continued' CONT; {READS}");
-    let mut session = screen.session(
-        &["sh", "-c", r#"exec "$OWNER""#],
-        &script(&text),
-        "wait",
-        &report,
-    );
+    let mut session =
+        screen.session(&["sh", "-c", r#"exec "$OWNER""#], &script(&text), "wait", &report);
     screen.shows("ready");
     screen.press("hello\n");
     let before = screen.shows("got:hello");
@@ -91,12 +87,8 @@ fn a_child_whose_lock_was_lost_while_stopped_never_runs_again() {
     let (mut screen, mut report) = (Screen::new(), Report::new());
     report.gate();
     let shell = r#""$OWNER"; echo "status:$?"; fg; echo "status:$?""#;
-    let mut session = screen.session(
-        &["bash", "-mc", shell],
-        &script(WAITS),
-        "lost-while-stopped",
-        &report,
-    );
+    let mut session =
+        screen.session(&["bash", "-mc", shell], &script(WAITS), "lost-while-stopped", &report);
     let child = pid(&report.line());
     let owner = pid(&report.line());
     screen.press("\x1a");
@@ -114,12 +106,8 @@ fn ctrl_z_passes_without_effect_where_no_shell_could_continue_us() {
     let (mut screen, report) = (Screen::new(), Report::new());
     let text =
         r#"trap 'echo continued' CONT; echo ready; until read line; do :; done; echo "got:$line""#;
-    let mut session = screen.session(
-        &["sh", "-c", r#"exec "$OWNER""#],
-        &script(text),
-        "wait",
-        &report,
-    );
+    let mut session =
+        screen.session(&["sh", "-c", r#"exec "$OWNER""#], &script(text), "wait", &report);
     screen.shows("ready");
     screen.press("\x1a");
     screen.shows("continued");

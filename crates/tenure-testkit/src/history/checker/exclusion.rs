@@ -18,17 +18,11 @@ pub fn check(timeline: &Timeline) -> Finding {
         for overlap in overlaps(grants, Grant::valid_until) {
             longest = longest.max(overlap.at.len());
             total += overlap.at.len();
-            finding
-                .violations
-                .push(overlap.violation("valid at the same time for"));
+            finding.violations.push(overlap.violation("valid at the same time for"));
         }
     }
     let count = finding.violations.len();
-    finding.measured = format!(
-        "{count} overlaps, longest {}, {} in all",
-        ms(longest),
-        ms(total)
-    );
+    finding.measured = format!("{count} overlaps, longest {}, {} in all", ms(longest), ms(total));
     finding
 }
 
@@ -53,22 +47,11 @@ impl Overlap<'_> {
             .map(|g| format!("{} ({}, fence {})", g.who, g.mode, g.fence))
             .collect();
         let name = &self.last().name;
-        let from = self
-            .grants
-            .iter()
-            .map(|g| g.invoked)
-            .fold(self.at.from, u64::min);
+        let from = self.grants.iter().map(|g| g.invoked).fold(self.at.from, u64::min);
         Violation {
-            what: format!(
-                "{name}: {} {said} {}",
-                list.join(" and "),
-                ms(self.at.len())
-            ),
+            what: format!("{name}: {} {said} {}", list.join(" and "), ms(self.at.len())),
             who: self.grants.iter().map(|g| g.who.clone()).collect(),
-            window: Some(Window {
-                from,
-                to: self.at.to,
-            }),
+            window: Some(Window { from, to: self.at.to }),
         }
     }
 }
@@ -94,17 +77,9 @@ pub(super) fn overlaps<'a>(
         // Room is made by those that end first.
         let mut left = valid.clone();
         left.sort_by_key(|grant| until(grant));
-        let crowd = (1..)
-            .find(|&ended| fits(&left[ended..]))
-            .expect("none at all fit");
-        let at = Window {
-            from: grant.granted,
-            to: until(left[crowd - 1]),
-        };
-        found.push(Overlap {
-            at,
-            grants: valid.clone(),
-        });
+        let crowd = (1..).find(|&ended| fits(&left[ended..])).expect("none at all fit");
+        let at = Window { from: grant.granted, to: until(left[crowd - 1]) };
+        found.push(Overlap { at, grants: valid.clone() });
     }
     found
 }
@@ -175,61 +150,44 @@ mod tests {
 
     #[test]
     fn a_reader_beside_a_writer_breaks_it_and_readers_beside_readers_do_not() {
-        let readers = Script::good()
-            .on("b")
-            .take(200, "p1#2", Mode::READER, 1, 290)
-            .take(203, "p2#2", Mode::READER, 2, 290);
+        let readers = Script::good().on("b").take(200, "p1#2", Mode::READER, 1, 290).take(
+            203,
+            "p2#2",
+            Mode::READER,
+            2,
+            290,
+        );
         let readers = readers.release(230, "p1#2", 290).release(230, "p2#2", 290);
         assert_eq!(readers.broken(), []);
-        let writer = readers
-            .take(210, "p3#2", X, 3, 290)
-            .release(220, "p3#2", 290);
+        let writer = readers.take(210, "p3#2", X, 3, 290).release(220, "p3#2", 290);
         assert_eq!(writer.broken(), [Check::Exclusion]);
-        assert_eq!(
-            writer.violations(Check::Exclusion).len(),
-            1,
-            "one overlap, whoever is in it"
-        );
+        assert_eq!(writer.violations(Check::Exclusion).len(), 1, "one overlap, whoever is in it");
     }
 
     #[test]
     fn more_seats_than_there_are_break_it() {
-        let full = Script::good()
-            .on("b")
-            .take(200, "p1#2", SEAT, 1, 290)
-            .take(203, "p2#2", SEAT, 2, 290);
+        let full =
+            Script::good().on("b").take(200, "p1#2", SEAT, 1, 290).take(203, "p2#2", SEAT, 2, 290);
         let full = full.release(220, "p1#2", 290).release(230, "p2#2", 290);
         assert_eq!(full.broken(), []);
-        let crowded = full
-            .clone()
-            .take(210, "p3#2", SEAT, 3, 290)
-            .release(240, "p3#2", 290);
+        let crowded = full.clone().take(210, "p3#2", SEAT, 3, 290).release(240, "p3#2", 290);
         assert_eq!(crowded.broken(), [Check::Exclusion]);
         assert!(
             crowded.violations(Check::Exclusion)[0].ends_with("for 9.000 ms"),
             "until the first one goes"
         );
-        let in_turn = full
-            .take(220, "p3#2", SEAT, 3, 290)
-            .release(240, "p3#2", 290);
+        let in_turn = full.take(220, "p3#2", SEAT, 3, 290).release(240, "p3#2", 290);
         assert_eq!(in_turn.broken(), []);
     }
 
     #[test]
     fn deadline_loss_death_and_force_release_end_a_grant() {
-        let before = |script: Script| {
-            script
-                .take(230, "p9#1", X, 2, 300)
-                .release(250, "p9#1", 300)
-                .broken()
-        };
+        let before =
+            |script: Script| script.take(230, "p9#1", X, 2, 300).release(250, "p9#1", 300).broken();
         let holder = || Script::good().on("b").take(200, "p5#1", X, 1, 290);
         assert_eq!(before(holder()), [Check::Exclusion]);
         assert_eq!(before(holder().lost(220, "p5#1", 290)), []);
-        assert_eq!(
-            before(holder().mark(220, "p5", Op::Crash, Phase::Invoke)),
-            []
-        );
+        assert_eq!(before(holder().mark(220, "p5", Op::Crash, Phase::Invoke)), []);
         assert_eq!(
             before(holder().at(
                 220,
@@ -239,12 +197,7 @@ mod tests {
             []
         );
         assert_eq!(
-            before(
-                Script::good()
-                    .on("b")
-                    .take(200, "p5#1", X, 1, 220)
-                    .lost(221, "p5#1", 220)
-            ),
+            before(Script::good().on("b").take(200, "p5#1", X, 1, 220).lost(221, "p5#1", 220)),
             []
         );
     }

@@ -25,9 +25,7 @@ fn duplicates(grants: &[&Grant], finding: &mut Finding) {
     let mut owners: HashMap<Fence, &Grant> = HashMap::new();
     for grant in grants {
         if let Some(first) = owners.insert(grant.fence, grant) {
-            finding
-                .violations
-                .push(violation("has the same fence as", first, grant));
+            finding.violations.push(violation("has the same fence as", first, grant));
         }
     }
 }
@@ -88,10 +86,7 @@ mod tests {
     #[test]
     fn rising_fences_hold_it_whatever_the_gaps() {
         assert_eq!(two(7, 1_000_000).broken(), []);
-        assert_eq!(
-            two(1, 2).exercised(Check::Fence),
-            Script::good().exercised(Check::Fence) + 1
-        );
+        assert_eq!(two(1, 2).exercised(Check::Fence), Script::good().exercised(Check::Fence) + 1);
     }
 
     #[test]
@@ -125,11 +120,7 @@ mod tests {
     #[test]
     fn each_name_has_its_own_fences() {
         assert_eq!(
-            two(3, 4)
-                .on("c")
-                .take(300, "p1#3", X, 1, 390)
-                .release(310, "p1#3", 390)
-                .broken(),
+            two(3, 4).on("c").take(300, "p1#3", X, 1, 390).release(310, "p1#3", 390).broken(),
             []
         );
     }

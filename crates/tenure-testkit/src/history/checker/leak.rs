@@ -12,19 +12,14 @@ use crate::history::timeline::{Outcome, Timeline};
 #[must_use]
 pub fn check(timeline: &Timeline, left: &[String], allowed: &[String]) -> Finding {
     let mut finding = Finding::new(Check::Leak);
-    let disorderly = timeline
-        .attempts
-        .iter()
-        .filter(|attempt| match attempt.outcome {
-            Outcome::Granted(_, grant) => timeline.grants[grant].freed.is_none(),
-            Outcome::Refused(_) => attempt.waits(),
-            Outcome::Unknown(_) | Outcome::Open => true,
-        });
+    let disorderly = timeline.attempts.iter().filter(|attempt| match attempt.outcome {
+        Outcome::Granted(_, grant) => timeline.grants[grant].freed.is_none(),
+        Outcome::Refused(_) => attempt.waits(),
+        Outcome::Unknown(_) | Outcome::Open => true,
+    });
     finding.exercised = disorderly.count() as u64;
     finding.measured = format!("{} entries left", left.len());
-    let leaks = left
-        .iter()
-        .filter(|entry| !allowed.iter().any(|pattern| matches(pattern, entry)));
+    let leaks = left.iter().filter(|entry| !allowed.iter().any(|pattern| matches(pattern, entry)));
     finding.violations = leaks
         .map(|entry| Violation {
             what: format!("left behind: {entry}"),
@@ -68,23 +63,13 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_any_characters_and_nothing_else_does() {
-        for (pattern, text) in [
-            ("a", "a"),
-            ("*", ""),
-            ("a*", "abc"),
-            ("*c", "abc"),
-            ("a*c*", "abcd"),
-            ("é*ü", "éaü"),
-        ] {
+        for (pattern, text) in
+            [("a", "a"), ("*", ""), ("a*", "abc"), ("*c", "abc"), ("a*c*", "abcd"), ("é*ü", "éaü")]
+        {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [
-            ("a", "ab"),
-            ("a?", "ab"),
-            ("*c", "abcd"),
-            ("a*a", "a"),
-            ("", "a"),
-        ] {
+        for (pattern, text) in [("a", "ab"), ("a?", "ab"), ("*c", "abcd"), ("a*a", "a"), ("", "a")]
+        {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
     }

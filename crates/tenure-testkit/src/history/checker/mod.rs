@@ -71,12 +71,7 @@ pub struct Violation {
 
 impl Finding {
     fn new(check: Check) -> Self {
-        Finding {
-            check,
-            exercised: 0,
-            violations: Vec::new(),
-            measured: String::new(),
-        }
+        Finding { check, exercised: 0, violations: Vec::new(), measured: String::new() }
     }
 }
 

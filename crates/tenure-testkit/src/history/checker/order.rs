@@ -49,10 +49,8 @@ fn replay(
     aging: u64,
     finding: &mut Finding,
 ) {
-    let mut arrivals: Vec<Waiter<'_>> = attempts
-        .iter()
-        .filter_map(|a| waiter(timeline, name, a))
-        .collect();
+    let mut arrivals: Vec<Waiter<'_>> =
+        attempts.iter().filter_map(|a| waiter(timeline, name, a)).collect();
     arrivals.sort_by_key(|waiter| waiter.arrived_by);
     let mut arrivals = arrivals.into_iter().peekable();
     let mut queue: Vec<Waiter<'_>> = Vec::new();
@@ -77,12 +75,7 @@ fn replay(
         finding.exercised += u64::from(surely_waiting.peek().is_some());
         let earliest = key(attempt.invoked, attempt.priority, aging);
         let passed = surely_waiting
-            .map(|waiter| {
-                (
-                    key(waiter.arrived_by, waiter.attempt.priority, aging),
-                    waiter,
-                )
-            })
+            .map(|waiter| (key(waiter.arrived_by, waiter.attempt.priority, aging), waiter))
             .filter(|(latest, _)| *latest < earliest)
             .min_by_key(|(latest, _)| *latest);
         if let Some((_, waiter)) = passed {
@@ -103,24 +96,17 @@ fn waiter<'a>(timeline: &Timeline, name: &str, attempt: &'a Attempt) -> Option<W
         _ => attempt.wanted_until(),
     };
     let pauses = timeline.pauses_of(&attempt.who.proc).iter().copied();
-    let disturbed = pauses
-        .chain(timeline.faults_of(name))
-        .filter(|window| attempt.invoked < window.to);
+    let disturbed =
+        pauses.chain(timeline.faults_of(name)).filter(|window| attempt.invoked < window.to);
     let sure_until = disturbed.map(|window| window.from).fold(end, u64::min);
-    Some(Waiter {
-        attempt,
-        arrived_by,
-        sure_until,
-    })
+    Some(Waiter { attempt, arrived_by, sure_until })
 }
 
 fn by_fence<'a>(timeline: &'a Timeline, attempts: &[&'a Attempt]) -> Vec<(&'a Attempt, &'a Grant)> {
-    let granted = attempts
-        .iter()
-        .filter_map(|&attempt| match attempt.outcome {
-            Outcome::Granted(_, grant) => Some((attempt, &timeline.grants[grant])),
-            _ => None,
-        });
+    let granted = attempts.iter().filter_map(|&attempt| match attempt.outcome {
+        Outcome::Granted(_, grant) => Some((attempt, &timeline.grants[grant])),
+        _ => None,
+    });
     let mut granted: Vec<_> = granted.collect();
     granted.sort_by_key(|(_, grant)| grant.fence);
     granted
@@ -143,9 +129,7 @@ impl Before {
             Mode::Exclusive => self.end_of_any,
             Mode::Shared { .. } => self.end_of_exclusive,
         };
-        self.latest_call
-            .max(grant.invoked)
-            .max(room.min(grant.granted))
+        self.latest_call.max(grant.invoked).max(room.min(grant.granted))
     }
 
     fn add(&mut self, grant: &Grant) {
@@ -167,10 +151,7 @@ fn violation(waiter: &Waiter<'_>, grant: &Grant) -> Violation {
             grant.name, grant.who, grant.fence, first.who
         ),
         who: vec![first.who.clone(), grant.who.clone()],
-        window: Some(Window {
-            from: first.invoked.min(grant.invoked),
-            to: grant.granted + 1,
-        }),
+        window: Some(Window { from: first.invoked.min(grant.invoked), to: grant.granted + 1 }),
     }
 }
 
@@ -196,21 +177,14 @@ mod tests {
     }
 
     fn two_in_line() -> Script {
-        held()
-            .ask(205, "p2#2", X)
-            .queue(207, "p2#2")
-            .ask(210, "p3#2", X)
-            .queue(212, "p3#2")
+        held().ask(205, "p2#2", X).queue(207, "p2#2").ask(210, "p3#2", X).queue(212, "p3#2")
     }
 
     #[test]
     fn first_come_first_served_holds_it() {
         let script = then(two_in_line(), "p2#2", "p3#2");
         assert_eq!(script.broken(), []);
-        assert_eq!(
-            script.exercised(Check::Order),
-            Script::good().exercised(Check::Order) + 1
-        );
+        assert_eq!(script.exercised(Check::Order), Script::good().exercised(Check::Order) + 1);
     }
 
     #[test]
@@ -225,11 +199,8 @@ mod tests {
 
     #[test]
     fn arrivals_that_may_have_crossed_may_be_granted_either_way() {
-        let script = held()
-            .ask(205, "p2#2", X)
-            .ask(206, "p3#2", X)
-            .queue(207, "p2#2")
-            .queue(208, "p3#2");
+        let script =
+            held().ask(205, "p2#2", X).ask(206, "p3#2", X).queue(207, "p2#2").queue(208, "p3#2");
         assert_eq!(then(script.clone(), "p3#2", "p2#2").broken(), []);
         assert_eq!(then(script, "p2#2", "p3#2").broken(), []);
     }
@@ -261,15 +232,10 @@ mod tests {
                 Phase::Ok,
                 390,
             );
-            let script = script
-                .ask_first(260, "p3#2", 1)
-                .queue(261, "p3#2")
-                .release(270, "p1#2", 390);
+            let script =
+                script.ask_first(260, "p3#2", 1).queue(261, "p3#2").release(270, "p1#2", 390);
             let script = script.get(272, first, 2, 360).release(280, first, 360);
-            script
-                .get(282, second, 3, 370)
-                .release(290, second, 370)
-                .broken()
+            script.get(282, second, 3, 370).release(290, second, 370).broken()
         };
         assert_eq!(late("p2#2", "p3#2"), []);
         assert_eq!(late("p3#2", "p2#2"), [Check::Order]);
@@ -305,29 +271,17 @@ mod tests {
     #[test]
     fn a_waiter_that_left_or_stood_still_may_be_passed_over() {
         let gone = |op, phase| {
-            let script = two_in_line()
-                .release(240, "p1#2", 290)
-                .mark(241, "p2", op, phase);
+            let script = two_in_line().release(240, "p1#2", 290).mark(241, "p2", op, phase);
             script.get(245, "p3#2", 2, 330).release(250, "p3#2", 330)
         };
         assert_eq!(gone(Op::Crash, Phase::Invoke).broken(), []);
         let paused = gone(Op::Pause, Phase::Invoke).mark(252, "p2", Op::Pause, Phase::Ok);
-        assert_eq!(
-            paused
-                .get(254, "p2#2", 3, 340)
-                .release(260, "p2#2", 340)
-                .broken(),
-            []
-        );
+        assert_eq!(paused.get(254, "p2#2", 3, 340).release(260, "p2#2", 340).broken(), []);
         let later = two_in_line()
             .release(240, "p1#2", 290)
             .get(242, "p3#2", 2, 330)
             .release(250, "p3#2", 330);
         let later = later.mark(251, "p2#2", Op::Acquire, Phase::Fail);
-        assert_eq!(
-            later.broken(),
-            [Check::Order],
-            "it left only after it was passed over"
-        );
+        assert_eq!(later.broken(), [Check::Order], "it left only after it was passed over");
     }
 }

@@ -15,25 +15,15 @@ use crate::history::timeline::Timeline;
 #[must_use]
 pub fn check(timeline: &Timeline, log: &[Entry]) -> Finding {
     let mut finding = Finding::new(Check::Resource);
-    let granted: HashSet<(&str, Fence)> = timeline
-        .grants
-        .iter()
-        .map(|g| (&*g.name, g.fence))
-        .collect();
+    let granted: HashSet<(&str, Fence)> =
+        timeline.grants.iter().map(|g| (&*g.name, g.fence)).collect();
     let mut last: HashMap<&str, &Entry> = HashMap::new();
     let mut written: HashMap<&str, &Entry> = HashMap::new();
-    let mut accuse = |what: String| {
-        finding.violations.push(Violation {
-            what,
-            who: Vec::new(),
-            window: None,
-        })
-    };
+    let mut accuse =
+        |what: String| finding.violations.push(Violation { what, who: Vec::new(), window: None });
 
     for entry in log.iter().filter(|entry| entry.accepted) {
-        let Entry {
-            seq, name, fence, ..
-        } = entry;
+        let Entry { seq, name, fence, .. } = entry;
         if !granted.contains(&(name, *fence)) {
             accuse(format!(
                 "{name}: request {seq} was accepted with fence {fence}, which no grant has"
@@ -50,9 +40,7 @@ pub fn check(timeline: &Timeline, log: &[Entry]) -> Finding {
         let before = written.insert(name, entry);
         let old = before.and_then(|before| before.value).unwrap_or(0);
         if value != old + 1 {
-            accuse(format!(
-                "{name}: request {seq} wrote {value} over {old}: an increment is lost"
-            ));
+            accuse(format!("{name}: request {seq} wrote {value} over {old}: an increment is lost"));
         }
         finding.exercised += u64::from(before.is_some_and(|before| before.fence != entry.fence));
     }
@@ -68,9 +56,7 @@ mod tests {
 
     #[test]
     fn refused_stale_requests_and_reads_hold_it() {
-        let script = Script::good()
-            .request(3, Some(9), false)
-            .request(4, None, true);
+        let script = Script::good().request(3, Some(9), false).request(4, None, true);
         assert_eq!(script.broken(), []);
         assert_eq!(script.exercised(Check::Resource), 2);
     }

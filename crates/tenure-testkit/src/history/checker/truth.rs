@@ -33,10 +33,8 @@ pub fn loss(timeline: &Timeline, slack: u64) -> Finding {
         if let Some(told) = grant.lost {
             latest = latest.max(told.saturating_sub(due));
             if late_from < told {
-                let what = format!(
-                    "told its loss {} after its deadline",
-                    ms(told - grant.deadline)
-                );
+                let what =
+                    format!("told its loss {} after its deadline", ms(told - grant.deadline));
                 finding.violations.push(violation(grant, told, &what));
             }
         }
@@ -58,11 +56,7 @@ fn due(deadline: u64, pauses: &[Window], slack: u64) -> u64 {
 ///
 /// One whose process was killed later may have been renewed unseen.
 fn outlives(timeline: &Timeline, grant: &Grant, t: u64) -> bool {
-    let last_seen = timeline
-        .last_seen
-        .get(&grant.who.proc)
-        .copied()
-        .unwrap_or(0);
+    let last_seen = timeline.last_seen.get(&grant.who.proc).copied().unwrap_or(0);
     let released = grant.release.is_some_and(|release| release.invoked <= t);
     grant.renewed_until() == grant.deadline && t < last_seen && !released
 }
@@ -79,19 +73,12 @@ pub fn release(timeline: &Timeline) -> Finding {
         _ => grant.valid_until(),
     };
     for grants in timeline.grants_by_name().values() {
-        finding.exercised += grants
-            .iter()
-            .filter(|g| g.release.is_some_and(|r| r.released))
-            .count() as u64;
+        finding.exercised +=
+            grants.iter().filter(|g| g.release.is_some_and(|r| r.released)).count() as u64;
         let real = overlaps(grants, Grant::valid_until);
         for said in overlaps(grants, as_said) {
-            if real
-                .iter()
-                .all(|overlap| overlap.last().who != said.last().who)
-            {
-                finding
-                    .violations
-                    .push(said.violation("both theirs, as \"released\" says, for"));
+            if real.iter().all(|overlap| overlap.last().who != said.last().who) {
+                finding.violations.push(said.violation("both theirs, as \"released\" says, for"));
             }
         }
     }
@@ -101,15 +88,9 @@ pub fn release(timeline: &Timeline) -> Finding {
 
 fn violation(grant: &Grant, at: u64, what: &str) -> Violation {
     Violation {
-        what: format!(
-            "{}: {} (fence {}) {what}",
-            grant.name, grant.who, grant.fence
-        ),
+        what: format!("{}: {} (fence {}) {what}", grant.name, grant.who, grant.fence),
         who: vec![grant.who.clone()],
-        window: Some(Window {
-            from: grant.granted,
-            to: at + 1,
-        }),
+        window: Some(Window { from: grant.granted, to: at + 1 }),
     }
 }
 
@@ -121,21 +102,18 @@ mod tests {
 
     /// A guard with a deadline at 250, and a sign of life of its process later.
     fn guard() -> Script {
-        Script::good()
-            .on("b")
-            .take(200, "p5#1", X, 1, 250)
-            .ask_until(400, "p5#2", 400)
-            .mark(401, "p5#2", Op::Acquire, Phase::Fail)
+        Script::good().on("b").take(200, "p5#1", X, 1, 250).ask_until(400, "p5#2", 400).mark(
+            401,
+            "p5#2",
+            Op::Acquire,
+            Phase::Fail,
+        )
     }
 
     #[test]
     fn a_loss_told_within_the_slack_holds_it() {
         assert_eq!(guard().lost(270, "p5#1", 250).broken(), []);
-        assert_eq!(
-            guard().lost(210, "p5#1", 250).broken(),
-            [],
-            "sooner is fine"
-        );
+        assert_eq!(guard().lost(210, "p5#1", 250).broken(), [], "sooner is fine");
     }
 
     #[test]
@@ -165,9 +143,7 @@ mod tests {
     #[test]
     fn a_stopped_process_tells_its_loss_when_it_goes_on() {
         let paused = || {
-            guard()
-                .mark(220, "p5", Op::Pause, Phase::Invoke)
-                .mark(380, "p5", Op::Pause, Phase::Ok)
+            guard().mark(220, "p5", Op::Pause, Phase::Invoke).mark(380, "p5", Op::Pause, Phase::Ok)
         };
         assert_eq!(paused().lost(390, "p5#1", 250).broken(), []);
         assert_eq!(paused().lost(401, "p5#1", 250).broken(), [Check::Loss]);
@@ -176,36 +152,16 @@ mod tests {
     #[test]
     fn a_guard_that_says_yes_after_its_deadline_breaks_it_alone() {
         let asked = |ms, op| {
-            let script = guard()
-                .lost(260, "p5#1", 250)
-                .until(ms, "p5#1", op, Phase::Invoke, 250);
+            let script = guard().lost(260, "p5#1", 250).until(ms, "p5#1", op, Phase::Invoke, 250);
             script
-                .until(
-                    ms + 2,
-                    "p5#1",
-                    op,
-                    Phase::Ok,
-                    if op == Op::Renew { 340 } else { 250 },
-                )
+                .until(ms + 2, "p5#1", op, Phase::Ok, if op == Op::Renew { 340 } else { 250 })
                 .broken()
         };
         assert_eq!(asked(240, Op::Check), []);
-        assert_eq!(
-            asked(249, Op::Check),
-            [],
-            "the answer was true when it was given"
-        );
+        assert_eq!(asked(249, Op::Check), [], "the answer was true when it was given");
         assert_eq!(asked(251, Op::Check), [Check::Loss]);
-        assert_eq!(
-            asked(251, Op::Renew),
-            [Check::Loss],
-            "a renewal after the deadline"
-        );
-        assert_eq!(
-            asked(300, Op::Renew),
-            [Check::Loss],
-            "a renewal after the loss was told"
-        );
+        assert_eq!(asked(251, Op::Renew), [Check::Loss], "a renewal after the deadline");
+        assert_eq!(asked(300, Op::Renew), [Check::Loss], "a renewal after the loss was told");
     }
 
     #[test]
@@ -216,26 +172,15 @@ mod tests {
             .until(270, "p5#1", Op::Renew, Phase::Invoke, 250)
             .until(271, "p5#1", Op::Renew, Phase::Ok, 360)
             .release(280, "p6#1", 350);
-        assert_eq!(
-            script.broken(),
-            [Check::Loss],
-            "and so no overlap is counted"
-        );
+        assert_eq!(script.broken(), [Check::Loss], "and so no overlap is counted");
     }
 
     #[test]
     fn a_release_after_the_lock_was_anothers_breaks_it_alone() {
-        let lapsed = || {
-            guard()
-                .lost(251, "p5#1", 250)
-                .until(300, "p5#1", Op::Release, Phase::Invoke, 250)
-        };
+        let lapsed =
+            || guard().lost(251, "p5#1", 250).until(300, "p5#1", Op::Release, Phase::Invoke, 250);
         let said = |phase| lapsed().mark(301, "p5#1", Op::Release, phase);
-        let other = |script: Script| {
-            script
-                .take(260, "p6#1", X, 2, 350)
-                .release(280, "p6#1", 350)
-        };
+        let other = |script: Script| script.take(260, "p6#1", X, 2, 350).release(280, "p6#1", 350);
         assert_eq!(other(said(Phase::Ok)).broken(), [Check::Release]);
         assert_eq!(other(said(Phase::Fail)).broken(), []);
         assert_eq!(other(said(Phase::Info)).broken(), []);
@@ -247,11 +192,7 @@ mod tests {
         let script = Script::good()
             .on("b")
             .take(200, "p5#1", X, 1, 290)
-            .at(
-                210,
-                "admin#1",
-                Event::new(Op::Evict, Phase::Invoke).granted("", 1),
-            )
+            .at(210, "admin#1", Event::new(Op::Evict, Phase::Invoke).granted("", 1))
             .mark(211, "admin#1", Op::Evict, Phase::Ok)
             .take(220, "p6#1", X, 2, 310)
             .release(240, "p5#1", 290)

@@ -32,30 +32,19 @@ pub struct Bounds {
 pub fn check(timeline: &Timeline, bounds: &Bounds) -> Finding {
     let mut finding = Finding::new(Check::Waiters);
     finding.exercised = contended(timeline);
-    for attempt in timeline
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.outcome == Outcome::Open)
-    {
+    for attempt in timeline.attempts.iter().filter(|attempt| attempt.outcome == Outcome::Open) {
         finding.violations.push(Violation {
             what: format!("{}: {} never ended", attempt.name, attempt.who),
             who: vec![attempt.who.clone()],
-            window: Some(Window {
-                from: attempt.invoked,
-                to: timeline.end + 1,
-            }),
+            window: Some(Window { from: attempt.invoked, to: timeline.end + 1 }),
         });
     }
     let mut recoveries = Vec::new();
     for (name, attempts) in timeline.attempts_by_name() {
         for stretch in stretches(timeline, name, &attempts, bounds) {
-            let bound = bounds
-                .recovery
-                .saturating_add(bounds.ttl.saturating_mul(stretch.ghosts));
+            let bound = bounds.recovery.saturating_add(bounds.ttl.saturating_mul(stretch.ghosts));
             if bound < stretch.at.len() {
-                finding
-                    .violations
-                    .push(violation(name, &attempts, stretch.at));
+                finding.violations.push(violation(name, &attempts, stretch.at));
             }
             if stretch.after_end && stretch.ended_by_grant {
                 recoveries.push(stretch.at.len());
@@ -63,16 +52,10 @@ pub fn check(timeline: &Timeline, bounds: &Bounds) -> Finding {
         }
     }
     recoveries.sort_unstable();
-    let of_100 = |n: usize| {
-        recoveries
-            .get((recoveries.len() * n).div_ceil(100).saturating_sub(1))
-            .copied()
-    };
+    let of_100 =
+        |n: usize| recoveries.get((recoveries.len() * n).div_ceil(100).saturating_sub(1)).copied();
     let [p50, p99, max] = [50, 99, 100].map(|n| ms(of_100(n).unwrap_or(0)));
-    finding.measured = format!(
-        "{} recoveries: p50 {p50}, p99 {p99}, max {max}",
-        recoveries.len()
-    );
+    finding.measured = format!("{} recoveries: p50 {p50}, p99 {p99}, max {max}", recoveries.len());
     finding
 }
 
@@ -137,9 +120,7 @@ fn stretches(
                 Change::Calm => (disturbances, room_made) = (disturbances - 1, true),
             }
         }
-        let all_fit = places
-            .first_key_value()
-            .is_some_and(|(&headroom, _)| seats <= headroom);
+        let all_fit = places.first_key_value().is_some_and(|(&headroom, _)| seats <= headroom);
         let idle = all_fit && waiting != 0 && disturbances == 0;
         if let Some(mut stretch) = open.take_if(|_| granted || !idle) {
             stretch.at.to = t;
@@ -150,12 +131,7 @@ fn stretches(
             Some(stretch) => stretch.ghosts = stretch.ghosts.max(ghosts),
             None if idle => {
                 let at = Window { from: t, to: t };
-                open = Some(Stretch {
-                    at,
-                    ghosts,
-                    after_end: room_made,
-                    ended_by_grant: false,
-                });
+                open = Some(Stretch { at, ghosts, after_end: room_made, ended_by_grant: false });
             }
             None => {}
         }
@@ -184,12 +160,7 @@ fn changes(
     for attempt in attempts {
         let waits_until = attempt.wanted_until().min(timeline.end);
         if attempt.waits() {
-            during(
-                attempt.invoked,
-                waits_until,
-                Change::Waits,
-                Change::WaitsNoMore,
-            );
+            during(attempt.invoked, waits_until, Change::Waits, Change::WaitsNoMore);
         }
         let place_until = match attempt.outcome {
             Outcome::Granted(at, _) | Outcome::Refused(at) => at,
@@ -197,12 +168,7 @@ fn changes(
             Outcome::Open => timeline.end,
         };
         let headroom = attempt.mode.headroom();
-        during(
-            attempt.invoked,
-            place_until,
-            Change::Place(headroom),
-            Change::NoPlace(headroom),
-        );
+        during(attempt.invoked, place_until, Change::Place(headroom), Change::NoPlace(headroom));
         match attempt.outcome {
             Outcome::Granted(at, grant) => {
                 let grant = &timeline.grants[grant];
@@ -234,20 +200,14 @@ fn changes(
 }
 
 fn violation(name: &str, attempts: &[&Attempt], at: Window) -> Violation {
-    let waiting = attempts
-        .iter()
-        .filter(|a| a.waits() && a.invoked <= at.from && at.to <= a.wanted_until());
+    let waiting =
+        attempts.iter().filter(|a| a.waits() && a.invoked <= at.from && at.to <= a.wanted_until());
     let who: Vec<_> = waiting.map(|attempt| attempt.who.clone()).collect();
-    let first = who
-        .first()
-        .map_or_else(|| "somebody".to_owned(), ToString::to_string);
+    let first = who.first().map_or_else(|| "somebody".to_owned(), ToString::to_string);
     Violation {
         what: format!("{name}: free for {} while {first} waited", ms(at.len())),
         who,
-        window: Some(Window {
-            from: at.from,
-            to: at.to + 1,
-        }),
+        window: Some(Window { from: at.from, to: at.to + 1 }),
     }
 }
 
@@ -267,10 +227,7 @@ mod tests {
     }
 
     fn granted_at(ms: u64, script: Script) -> Vec<Check> {
-        script
-            .get(ms, "p2#2", 9, ms + 90)
-            .release(ms + 10, "p2#2", ms + 90)
-            .broken()
+        script.get(ms, "p2#2", 9, ms + 90).release(ms + 10, "p2#2", ms + 90).broken()
     }
 
     #[test]
@@ -282,44 +239,27 @@ mod tests {
     fn a_free_lock_beside_a_waiter_breaks_it_alone() {
         assert_eq!(granted_at(232, waiter()), [Check::Waiters]);
         let script = waiter().get(240, "p2#2", 9, 390).release(250, "p2#2", 390);
-        assert_eq!(
-            script.violations(Check::Waiters),
-            ["b: free for 19.000 ms while p2#2 waited"]
-        );
+        assert_eq!(script.violations(Check::Waiters), ["b: free for 19.000 ms while p2#2 waited"]);
     }
 
     #[test]
     fn a_waiter_that_never_ends_breaks_it_alone() {
         let script = Script::good().on("b").ask(200, "p2#2", X);
         assert_eq!(script.broken(), [Check::Waiters]);
-        assert_eq!(
-            script
-                .clone()
-                .mark(205, "p2#2", Op::Cancel, Phase::Invoke)
-                .broken(),
-            []
-        );
-        assert_eq!(
-            script
-                .clone()
-                .mark(205, "p2#2", Op::Acquire, Phase::Fail)
-                .broken(),
-            []
-        );
-        assert_eq!(
-            script.mark(205, "p2", Op::Crash, Phase::Invoke).broken(),
-            []
-        );
+        assert_eq!(script.clone().mark(205, "p2#2", Op::Cancel, Phase::Invoke).broken(), []);
+        assert_eq!(script.clone().mark(205, "p2#2", Op::Acquire, Phase::Fail).broken(), []);
+        assert_eq!(script.mark(205, "p2", Op::Crash, Phase::Invoke).broken(), []);
     }
 
     #[test]
     fn a_store_may_believe_in_a_dead_holder_for_a_lifetime() {
         let dead = || {
-            Script::good()
-                .on("b")
-                .take(200, "p5#1", X, 1, 290)
-                .ask(205, "p2#2", X)
-                .mark(220, "p5", Op::Crash, Phase::Invoke)
+            Script::good().on("b").take(200, "p5#1", X, 1, 290).ask(205, "p2#2", X).mark(
+                220,
+                "p5",
+                Op::Crash,
+                Phase::Invoke,
+            )
         };
         assert_eq!(granted_at(330, dead()), []);
         assert_eq!(granted_at(331, dead()), [Check::Waiters]);
@@ -337,10 +277,7 @@ mod tests {
     fn a_lock_may_be_handed_to_a_ghost_and_costs_one_lifetime() {
         let beside = |op, phase| waiter().ask(206, "p6#1", X).mark(215, "p6", op, phase);
         assert_eq!(granted_at(331, beside(Op::Crash, Phase::Invoke)), []);
-        assert_eq!(
-            granted_at(332, beside(Op::Crash, Phase::Invoke)),
-            [Check::Waiters]
-        );
+        assert_eq!(granted_at(332, beside(Op::Crash, Phase::Invoke)), [Check::Waiters]);
         let stopped = || {
             let script = beside(Op::Pause, Phase::Invoke).mark(300, "p6", Op::Pause, Phase::Ok);
             script.mark(302, "p6#1", Op::Acquire, Phase::Fail)

@@ -11,30 +11,14 @@ use crate::history::timeline::{Attempt, Grant, Outcome, Timeline, Who};
 pub(crate) type Spoiler = (&'static str, Check, fn(&mut Run) -> Option<()>);
 
 pub(crate) const SPOILERS: [Spoiler; 12] = [
-    (
-        "a holder stays on after the next grant",
-        Check::Exclusion,
-        stay_on,
-    ),
+    ("a holder stays on after the next grant", Check::Exclusion, stay_on),
     ("two grants swap their fences", Check::Fence, swap_fences),
     ("two grants have one fence", Check::Fence, share_a_fence),
-    (
-        "an increment is written twice",
-        Check::Resource,
-        lose_an_increment,
-    ),
-    (
-        "a stale write is accepted",
-        Check::Resource,
-        accept_a_stale_write,
-    ),
+    ("an increment is written twice", Check::Resource, lose_an_increment),
+    ("a stale write is accepted", Check::Resource, accept_a_stale_write),
     ("a loss is told late", Check::Loss, tell_late),
     ("a lost guard says it is valid", Check::Loss, revive),
-    (
-        "a lost guard says it was released",
-        Check::Release,
-        claim_a_release,
-    ),
+    ("a lost guard says it was released", Check::Release, claim_a_release),
     ("a waiter hears nothing", Check::Waiters, forget_a_waiter),
     ("the last grant comes late", Check::Waiters, grant_late),
     ("two waiters swap their grants", Check::Order, overtake),
@@ -55,9 +39,7 @@ impl Run {
         for grants in timeline.grants_by_name().values() {
             for (at, first) in grants.iter().enumerate() {
                 pairs.extend(
-                    grants[at + 1..]
-                        .iter()
-                        .map(|&second| ((*first).clone(), second.clone())),
+                    grants[at + 1..].iter().map(|&second| ((*first).clone(), second.clone())),
                 );
             }
         }
@@ -85,9 +67,7 @@ fn is(event: &Event, who: &Who) -> bool {
 
 fn stay_on(run: &mut Run) -> Option<()> {
     let (first, second) = run.pairs().into_iter().find(|(first, second)| {
-        first
-            .release
-            .is_some_and(|release| release.released && release.invoked < second.granted)
+        first.release.is_some_and(|release| release.released && release.invoked < second.granted)
             && (first.mode == Mode::Exclusive || second.mode == Mode::Exclusive)
             && second.granted < second.valid_until()
             && run.undisturbed(&first.who)
@@ -100,10 +80,8 @@ fn stay_on(run: &mut Run) -> Option<()> {
 }
 
 fn swap_fences(run: &mut Run) -> Option<()> {
-    let (first, second) = run
-        .pairs()
-        .into_iter()
-        .find(|(first, second)| first.granted < second.invoked)?;
+    let (first, second) =
+        run.pairs().into_iter().find(|(first, second)| first.granted < second.invoked)?;
     run.event(&first.who, Op::Acquire, Phase::Ok).fence = Some(second.fence);
     run.event(&second.who, Op::Acquire, Phase::Ok).fence = Some(first.fence);
     Some(())
@@ -116,11 +94,8 @@ fn share_a_fence(run: &mut Run) -> Option<()> {
 }
 
 fn lose_an_increment(run: &mut Run) -> Option<()> {
-    let again: Entry = run
-        .log
-        .iter()
-        .rfind(|entry| entry.accepted && entry.value.is_some())?
-        .clone();
+    let again: Entry =
+        run.log.iter().rfind(|entry| entry.accepted && entry.value.is_some())?.clone();
     let at = run.log.iter().rposition(|entry| *entry == again)?;
     run.log.insert(at, again);
     Some(())
@@ -133,10 +108,8 @@ fn accept_a_stale_write(run: &mut Run) -> Option<()> {
 
 fn tell_late(run: &mut Run) -> Option<()> {
     let timeline = run.timeline();
-    let grant = timeline
-        .grants
-        .iter()
-        .find(|grant| grant.lost.is_some() && run.undisturbed(&grant.who))?;
+    let grant =
+        timeline.grants.iter().find(|grant| grant.lost.is_some() && run.undisturbed(&grant.who))?;
     run.event(&grant.who, Op::Lost, Phase::Ok).t_ns = grant.deadline + 2_000_001;
     Some(())
 }
@@ -157,9 +130,7 @@ fn revive(run: &mut Run) -> Option<()> {
 fn claim_a_release(run: &mut Run) -> Option<()> {
     let (lost, _) = run.pairs().into_iter().find(|(first, second)| {
         first.lost.is_some()
-            && first
-                .release
-                .is_some_and(|release| second.granted < release.invoked)
+            && first.release.is_some_and(|release| second.granted < release.invoked)
             && second.granted < second.valid_until()
             && (first.mode == Mode::Exclusive || second.mode == Mode::Exclusive)
     })?;
@@ -172,8 +143,7 @@ fn forget_a_waiter(run: &mut Run) -> Option<()> {
     let refused = timeline.attempts.iter().find(|attempt| {
         matches!(attempt.outcome, Outcome::Refused(_)) && run.undisturbed(&attempt.who)
     })?;
-    run.events
-        .retain(|event| !(is(event, &refused.who) && event.phase == Phase::Fail));
+    run.events.retain(|event| !(is(event, &refused.who) && event.phase == Phase::Fail));
     Some(())
 }
 
@@ -183,16 +153,11 @@ fn grant_late(run: &mut Run) -> Option<()> {
     let last = NAMES.iter().find_map(|name| {
         let grants = &timeline.grants_by_name();
         let last = grants.get(name)?.last().copied()?;
-        let attempt = timeline
-            .attempts
-            .iter()
-            .find(|attempt| attempt.who == last.who)?;
+        let attempt = timeline.attempts.iter().find(|attempt| attempt.who == last.who)?;
         (attempt.gives_up == u64::MAX && run.undisturbed(&last.who)).then(|| last.clone())
     })?;
-    for event in run
-        .events
-        .iter_mut()
-        .filter(|event| is(event, &last.who) && last.granted <= event.t_ns)
+    for event in
+        run.events.iter_mut().filter(|event| is(event, &last.who) && last.granted <= event.t_ns)
     {
         event.t_ns += 10 * SECOND;
         event.deadline_ns = event.deadline_ns.map(|deadline| deadline + 10 * SECOND);

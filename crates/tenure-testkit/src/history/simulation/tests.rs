@@ -53,19 +53,13 @@ fn judge(run: &Run) -> Vec<Finding> {
 }
 
 fn breaks(run: &Run, check: Check) -> bool {
-    judge(run)
-        .iter()
-        .any(|finding| finding.check == check && !finding.violations.is_empty())
+    judge(run).iter().any(|finding| finding.check == check && !finding.violations.is_empty())
 }
 
 /// Cases come from `PROPTEST_CASES`, or 256; every `one_in`-th of them is run.
 fn cases(one_in: u32) -> ProptestConfig {
     let all = ProptestConfig::default();
-    ProptestConfig {
-        failure_persistence: None,
-        cases: (all.cases / one_in).max(1),
-        ..all
-    }
+    ProptestConfig { failure_persistence: None, cases: (all.cases / one_in).max(1), ..all }
 }
 
 proptest! {

@@ -30,10 +30,7 @@ impl Builder {
     /// Takes the next event, or says what is wrong with it.
     pub(super) fn take(&mut self, event: &Event) -> Result<(), &'static str> {
         let t = event.t_ns;
-        let who = Who {
-            proc: self.text(&event.proc),
-            attempt: event.attempt,
-        };
+        let who = Who { proc: self.text(&event.proc), attempt: event.attempt };
         self.timeline.end = t;
         match event.op {
             Op::Crash => {
@@ -59,28 +56,17 @@ impl Builder {
         if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
-        self.texts
-            .entry(text.to_owned())
-            .or_insert_with(|| text.into())
-            .clone()
+        self.texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
     }
 
     fn fault(&mut self, event: &Event) -> Result<(), &'static str> {
         let name = self.text(&event.name);
         let faults = &mut self.timeline.faults;
         if event.phase == Phase::Invoke {
-            faults.push((
-                name,
-                Window {
-                    from: event.t_ns,
-                    to: NEVER,
-                },
-            ));
+            faults.push((name, Window { from: event.t_ns, to: NEVER }));
             return Ok(());
         }
-        let open = faults
-            .iter_mut()
-            .find(|(at, window)| *at == name && window.to == NEVER);
+        let open = faults.iter_mut().find(|(at, window)| *at == name && window.to == NEVER);
         open.ok_or("a fault ends that never started")?.1.to = event.t_ns;
         Ok(())
     }
@@ -108,10 +94,7 @@ impl Builder {
                 Some(_) => Err("two attempts have one number"),
             };
         }
-        let index = *self
-            .attempts
-            .get(&who)
-            .ok_or("an acquire ends that never started")?;
+        let index = *self.attempts.get(&who).ok_or("an acquire ends that never started")?;
         let attempt = &mut self.timeline.attempts[index];
         if attempt.outcome != Outcome::Open {
             return Err("an acquire ends twice");
@@ -145,19 +128,11 @@ impl Builder {
     fn evict(&mut self, who: Who, event: &Event) -> Result<(), &'static str> {
         if event.phase == Phase::Invoke {
             let name = self.text(&event.name);
-            let eviction = Eviction {
-                name,
-                fence: event.fence,
-                invoked: event.t_ns,
-                ended: None,
-            };
+            let eviction = Eviction { name, fence: event.fence, invoked: event.t_ns, ended: None };
             self.evictions.insert(who, eviction);
             return Ok(());
         }
-        let eviction = self
-            .evictions
-            .get_mut(&who)
-            .ok_or("an evict ends that never started")?;
+        let eviction = self.evictions.get_mut(&who).ok_or("an evict ends that never started")?;
         match event.phase {
             Phase::Ok => eviction.ended = Some(event.t_ns),
             Phase::Fail => drop(self.evictions.remove(&who)),
@@ -201,10 +176,7 @@ impl Builder {
                 if event.deadline_ns.is_some() {
                     state(grant, t, stated);
                 }
-                self.asked
-                    .entry((index, event.op))
-                    .or_default()
-                    .push_back(t);
+                self.asked.entry((index, event.op)).or_default().push_back(t);
             }
             (Op::Renew | Op::Check, phase) => {
                 // The oldest question is taken for this answer: no guard is accused by a wrong pairing.
@@ -226,16 +198,10 @@ impl Builder {
                     return Err("a guard is released twice");
                 }
                 state(grant, t, stated);
-                grant.release = Some(Release {
-                    invoked: t,
-                    released: false,
-                });
+                grant.release = Some(Release { invoked: t, released: false });
             }
             (Op::Release, phase) => {
-                let release = grant
-                    .release
-                    .as_mut()
-                    .ok_or("a release ends that never started")?;
+                let release = grant.release.as_mut().ok_or("a release ends that never started")?;
                 release.released = phase == Phase::Ok;
                 grant.freed = release.released.then_some(t);
             }
@@ -262,11 +228,8 @@ impl Builder {
                     && grant.invoked < eviction.ended.unwrap_or(NEVER)
             };
             for grant in self.timeline.grants.iter_mut().filter(meant) {
-                grant.evicted = Some(
-                    grant
-                        .evicted
-                        .map_or(eviction.invoked, |t| t.min(eviction.invoked)),
-                );
+                grant.evicted =
+                    Some(grant.evicted.map_or(eviction.invoked, |t| t.min(eviction.invoked)));
                 grant.freed = grant.freed.into_iter().chain(eviction.ended).min();
             }
         }

@@ -1,0 +1,156 @@
+//! A store's capabilities as sentences.
+
+use serde::Serialize;
+use tenure::{Capabilities, EndsWith, JudgedBy, Wakes};
+
+use crate::output::text::duration;
+
+/// One thing that a store promises, or does not.
+#[derive(Debug, Serialize)]
+pub(crate) struct Guarantee {
+    pub(crate) topic: &'static str,
+    pub(crate) given: bool,
+    pub(crate) says: String,
+}
+
+/// Everything that is known of the store, the most important first.
+pub(crate) fn guarantees(can: &Capabilities) -> Vec<Guarantee> {
+    vec![
+        exclusion(can),
+        fencing(can),
+        silence(can),
+        crash(can),
+        order(can),
+        waking(can),
+        plain("shared", can.shared, "shared locks and permits", "only exclusive locks"),
+        plain(
+            "upgrade",
+            can.upgrade,
+            "shared locks become exclusive, and back",
+            "no change of mode",
+        ),
+        plain(
+            "detached",
+            can.detached,
+            "`tenure acquire` leaves a lock that outlives its process",
+            "locks end with their process: `tenure acquire` does not work",
+        ),
+        plain(
+            "force release",
+            can.force_release,
+            "a lock can be taken from its holder",
+            "nobody can take a lock away",
+        ),
+        plain(
+            "list",
+            can.list,
+            "`tenure list` and `tenure watch` see all locks",
+            "locks cannot be listed",
+        ),
+        plain(
+            "details",
+            can.metadata,
+            "everybody sees who holds a lock",
+            "who holds a lock is not visible",
+        ),
+        values(can),
+    ]
+}
+
+fn plain(topic: &'static str, given: bool, yes: &str, no: &str) -> Guarantee {
+    Guarantee { topic, given, says: if given { yes } else { no }.to_owned() }
+}
+
+fn exclusion(can: &Capabilities) -> Guarantee {
+    let within = match (can.between_hosts, can.between_processes) {
+        (true, _) => "on all hosts that reach this store",
+        (false, true) => "in all processes of this host, and not beyond it",
+        (false, false) => "inside one process, and not between processes",
+    };
+    let yes = format!("no two holders of one lock at a time, {within}");
+    plain("exclusion", can.exclusive, &yes, "nothing is locked: everybody gets every lock at once")
+}
+
+fn fencing(can: &Capabilities) -> Guarantee {
+    let yes = "each grant has a higher fencing token than those before; what the lock protects \
+               must compare it, for nothing else stops a holder that was paused";
+    let no = "fencing tokens grow, but several holders work at a time";
+    plain("fencing", can.exclusive, yes, no)
+}
+
+fn silence(can: &Capabilities) -> Guarantee {
+    let ttl = format!("{} to {}", duration(can.ttl_min), duration(can.ttl_max));
+    let judge = match can.judged_by {
+        JudgedBy::StoreClock => "by the store's own clock",
+        JudgedBy::Observation => "as others see it on their own clocks; no two clocks are compared",
+        _ => "as the store decides",
+    };
+    let says = match can.ends_with {
+        EndsWith::Lease => format!("a silent holder's lock ends after its ttl ({ttl}), {judge}"),
+        EndsWith::Session => "a holder's lock ends with its session".to_owned(),
+        _ => "locks do not end, for there are none".to_owned(),
+    };
+    Guarantee { topic: "expiry", given: can.ends_with != EndsWith::Nothing, says }
+}
+
+fn crash(can: &Capabilities) -> Guarantee {
+    let no = match can.ends_with {
+        EndsWith::Session => {
+            "the lock of a dead process is free when the store sees its session end"
+        }
+        _ => "the lock of a dead process is free after its ttl, not before",
+    };
+    plain(
+        "crash",
+        can.proves_death,
+        "the lock of a process that died on this host is free at once",
+        no,
+    )
+}
+
+fn order(can: &Capabilities) -> Guarantee {
+    let yes = match can.priority {
+        true => "waiters are served in order, and priority is a head start",
+        false => "waiters are served in order",
+    };
+    plain("order", can.fifo, yes, "waiters are served in no order")
+}
+
+fn waking(can: &Capabilities) -> Guarantee {
+    let woken = can.wakes == Wakes::Push;
+    plain(
+        "waking",
+        woken,
+        "waiters are woken when it is their turn",
+        "waiters ask again and again, every second at least",
+    )
+}
+
+fn values(can: &Capabilities) -> Guarantee {
+    let max = can.value_max.unwrap_or_default();
+    let yes = format!("a lock keeps a value of up to {max} bytes");
+    plain("values", can.value_max.is_some(), &yes, "locks keep no values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_only_pretends_is_not_praised() {
+        let mut can = Capabilities::full("off");
+        can.exclusive = false;
+        can.ends_with = EndsWith::Nothing;
+        let said = guarantees(&can);
+        let about = |topic| said.iter().find(|g| g.topic == topic).unwrap();
+        assert!(!about("exclusion").given && !about("fencing").given && !about("expiry").given);
+        assert!(about("exclusion").says.contains("nothing is locked"));
+    }
+
+    #[test]
+    fn every_topic_is_told_once() {
+        let said = guarantees(&Capabilities::full("memory"));
+        let topics: std::collections::BTreeSet<_> = said.iter().map(|g| g.topic).collect();
+        assert_eq!(topics.len(), said.len());
+    }
+}
