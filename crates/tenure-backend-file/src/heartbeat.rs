@@ -147,7 +147,7 @@ pub(crate) fn create(room: &Room, dir: &LockDir, member: MemberId, beat: &Beat) 
     loop {
         match room.create(&dir.fd, &file) {
             Ok(fd) => {
-                write(room, &fd, beat).map_err(|errno| {
+                write(&fd, beat).map_err(|errno| {
                     // A sign that is not whole is of no use.
                     let _ = platform::unlink(&dir.fd, &file);
                     fail(errno)
@@ -172,7 +172,7 @@ pub(crate) fn rewrite(room: &Room, dir: &LockDir, member: MemberId, beat: &Beat)
     let written = match platform::open(&dir.fd, &file, Open::Write) {
         Ok(fd) => {
             room.check_file(&fd, || dir.path(room, &file))?;
-            write(room, &fd, beat)
+            write(&fd, beat)
         }
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => Err(errno),
@@ -183,13 +183,10 @@ pub(crate) fn rewrite(room: &Room, dir: &LockDir, member: MemberId, beat: &Beat)
     }
 }
 
-fn write(room: &Room, fd: &OwnedFd, beat: &Beat) -> Result<(), Errno> {
-    // At offset 0, in place: the file never grows, is never empty and needs no space.
-    platform::write_at_start(fd, &beat.encode())?;
-    if room.durable {
-        platform::sync_data(fd)?;
-    }
-    Ok(())
+/// At offset 0, in place: the file never grows, is never empty and needs no space. It is not synced
+/// either: whoever gives signs of life does not outlive a loss of power.
+fn write(fd: &OwnedFd, beat: &Beat) -> Result<(), Errno> {
+    platform::write_at_start(fd, &beat.encode())
 }
 
 /// Reads a sign of life through a descriptor of its own, so that nothing old is seen.
@@ -213,6 +210,15 @@ pub(crate) fn read(room: &Room, dir: &LockDir, member: MemberId) -> Result<Found
         }
     }
     Ok(torn)
+}
+
+/// What a sign says, whoever's it is; `None` if that cannot be read.
+pub(crate) fn look_at(room: &Room, dir: &LockDir, file: &str) -> Option<Beat> {
+    let fd = platform::open(&dir.fd, file, Open::Read).ok()?;
+    room.check_file(&fd, || dir.path(room, file)).ok()?;
+    let mut block = [0; LEN + 1];
+    let len = platform::read(&fd, &mut block).ok()?;
+    Beat::decode(&block[..len])
 }
 
 /// A nonce for bytes without one: as long as they stay the same, nobody gives a sign of life.

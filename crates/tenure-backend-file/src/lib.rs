@@ -5,9 +5,13 @@
 //! others judge them by what they see on their own clock, and on one host the kernel proves that a
 //! holder is dead.
 //!
+//! The directory belongs on a file system of this host, or on NFS, and not where something removes
+//! files by their age, as many systems do in `/tmp`: a lock whose files were removed is refused.
+//!
 //! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
 //! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
-//! `watcher` for wake-ups; `prune` for what nobody needs any more; `probe` measures a mount.
+//! `watcher` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
+//! mount.
 
 mod config;
 
@@ -19,6 +23,7 @@ mod baton;
 mod creation;
 mod heartbeat;
 mod layout;
+mod litter;
 mod observe;
 mod process;
 mod prune;

@@ -137,10 +137,6 @@ pub(crate) fn sync(fd: impl AsFd) -> Result<(), Errno> {
     retry(|| rustix::fs::fsync(&fd))
 }
 
-pub(crate) fn sync_data(fd: impl AsFd) -> Result<(), Errno> {
-    retry(|| rustix::fs::fdatasync(&fd))
-}
-
 /// Keeps a file locked until its descriptor is closed; `WOULDBLOCK` if somebody else has it.
 pub(crate) fn lock(fd: impl AsFd) -> Result<(), Errno> {
     retry(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive))

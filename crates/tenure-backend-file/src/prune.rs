@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// How many directories are looked at in between.
 const BATCH: usize = 32;
 /// How old litter is when it is removed: whoever left it is not coming back for it.
-const LITTER: Duration = Duration::from_secs(60);
+pub(crate) const LITTER: Duration = Duration::from_secs(60);
 
 /// How long a lock that was just used may be ahead of the wall clock, whose generations begin
 /// anew every millisecond.

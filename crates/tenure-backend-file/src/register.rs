@@ -166,7 +166,7 @@ impl Register for FileRegister {
             let _ = platform::unlink(&dir.fd, &layout::sign(member));
             if !is_mine {
                 // Somebody else's is dismissed after a death, and others may have left something.
-                litter::clear(&self.room, dir);
+                litter::clear(&self.room, &dir);
             }
         }
     }

@@ -34,6 +34,22 @@ fn a_lock_that_nobody_uses_is_removed_and_comes_back_with_higher_fences() {
 }
 
 #[test]
+fn whoever_saw_no_lock_before_one_was_made_used_and_removed_looks_again() {
+    let room = room();
+    let (slow, other) = (machine(&room), machine(&room));
+    let x = name("x");
+    let stale = load(slow.register(), &x);
+    let held = claim(&x);
+    let first = granted(&other, &held);
+    release(&other, &held, first);
+    assert_eq!(other.register().prune(NOW).unwrap(), 1);
+    // Its fence was good when it looked, and is not any more.
+    assert!(stale.floor <= first);
+    assert!(matches!(swap(slow.register(), &x, &stale.version, b""), Swap::Lost));
+    assert!(first < granted(&slow, &claim(&x)));
+}
+
+#[test]
 fn a_lock_with_waiters_or_a_value_stays() {
     let room = room();
     let machine = machine(&room);

@@ -1,4 +1,5 @@
 //! What cannot be meant is refused with exit code 64 and a word of help, before anything is done.
+#![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Flags, environment and `tenure.toml`, from the outside.
+#![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The user's pages know everything that the program says.
+#![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 use std::collections::BTreeSet;
 use std::fs;

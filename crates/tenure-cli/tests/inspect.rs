@@ -1,4 +1,5 @@
 //! `tenure status`, `list`, `watch`, `key` and `force-release`, from the outside.
+#![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod common;
 

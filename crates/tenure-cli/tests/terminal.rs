@@ -1,4 +1,5 @@
 //! What somebody at a terminal sees.
+#![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod common;
 

@@ -132,6 +132,9 @@ impl Lease {
         times.renewed = times.renewed.max(sent);
         times.end = times.end.min(earliest_end(sent, ttl));
         times.deadline = times.deadline.min(deadline(times.end, ttl));
+        let planned = times.next_renewal;
+        times.plan(sent, true);
+        times.next_renewal = times.next_renewal.min(planned);
         Some(times.due())
     }
 
@@ -270,13 +273,16 @@ impl Lease {
 }
 
 impl Times {
-    /// Plans the next renewal after one that was sent at `sent`.
+    /// Plans the next renewal after one that was sent at `sent`. A lease that lives for a shorter
+    /// term than it is renewed by, after a change of its ttl that may have arrived or by a late
+    /// answer, is renewed before its deadline all the same.
     fn plan(&mut self, sent: Moment, full: bool) {
         let Some(every) = self.renew_every else {
             self.next_renewal = Moment::NEVER;
             self.risk_at = Moment::NEVER;
             return;
         };
+        let every = every.min(self.deadline.since(sent) * 2 / 3);
         let jitter = every.mul_f64(0.9 + 0.2 * rand::random::<f64>());
         self.next_renewal = if full { sent.plus(jitter) } else { sent };
         self.risk_at = sent.plus(every + self.ttl / 6);

@@ -39,6 +39,7 @@ pub(crate) fn normal(text: &str, site: &Site) -> String {
         (r"tenure1\.[0-9a-f]{32}".to_owned(), "tenure1.[SECRET]"),
         (r"\b[0-9a-f]{32}\b".to_owned(), "[HASH]"),
         (r"(last renewed|answers \(in|\bin) \d+(ms|\.\ds|s)".to_owned(), "$1 [AGE]"),
+        (r"SIGKILL in [^)]+".to_owned(), "SIGKILL in [AGE]"),
         (r#""(quiet_ms|latency_ms|held_ms|waited_ms)":\d+"#.to_owned(), r#""$1":[MS]"#),
     ];
     for (pattern, word) in patterns {

@@ -1,9 +1,12 @@
 //! A cell as bytes: one line that says what follows and proves that it is whole, then JSON that
 //! a person can read.
 
+use std::collections::{HashMap, HashSet};
+
 use super::state::Cell;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::LockName;
+use crate::token::MemberId;
 use crate::values::{Fence, Seats};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +32,14 @@ impl Cell {
     /// Writes the cell of the lock `name` as a record.
     ///
     /// # Errors
-    /// `Invalid` if the record would be longer than [`RECORD_MAX`] bytes.
+    /// `Invalid` if the record would be longer than [`RECORD_MAX`] bytes, or one that
+    /// [`Cell::decode`] would not take.
     pub fn encode(&self, name: &LockName) -> Result<Vec<u8>> {
+        if let Err(error) = self.check() {
+            return Err(Error::new(ErrorKind::Invalid, "the lock's record could not be read back")
+                .with_help("nothing was changed")
+                .with_source(error));
+        }
         let body = serde_json::to_vec(&RecordOut { name, cell: self })
             .expect("a cell has string keys and no failing parts");
         let mut bytes = format!("{MAGIC} {VERSION} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
@@ -94,27 +103,81 @@ impl Cell {
 
     /// A record that breaks the rules is not worked with: nobody could say what follows.
     fn check(&self) -> Result<()> {
-        let fences = self.holders.iter().map(|h| h.fence);
-        if Fence::MAX < self.fence || fences.clone().any(|f| self.fence < f) {
-            return Err(corrupt("its fences are out of range"));
-        }
         if Cell::MAX_HOLDERS < self.holders.len() || Cell::MAX_WAITERS < self.queue.len() {
             return Err(corrupt("it has too many members"));
         }
+        self.check_fences()?;
+        self.check_seats()?;
+        self.check_members()
+    }
+
+    fn check_fences(&self) -> Result<()> {
+        let mut known =
+            self.holders.iter().map(|h| h.fence).chain(self.value.iter().map(|v| v.fence));
+        if Fence::MAX < self.fence || known.any(|f| self.fence < f) {
+            return Err(corrupt("its fences are out of range"));
+        }
+        let fences: HashSet<Fence> = self.holders.iter().map(|h| h.fence).collect();
+        if fences.len() < self.holders.len() {
+            return Err(corrupt("two holders have the same fence"));
+        }
+        Ok(())
+    }
+
+    fn check_seats(&self) -> Result<()> {
         if 1 < self.holders.len() && self.holders.iter().any(|h| h.seats.is_all()) {
             return Err(corrupt("somebody holds beside the holder of all seats"));
         }
-        let mut taken = 0_u64;
-        for holder in &self.holders {
-            let Seats::Some { take, of } = holder.seats else {
-                continue;
+        let held = self.holders.iter().map(|h| h.seats);
+        let before = self.holders.iter().filter_map(|h| h.upgrade.as_ref()).map(|u| u.before);
+        let waited_for = self.queue.iter().map(|w| w.seats);
+        let mut limit = None;
+        for seats in held.chain(before).chain(waited_for) {
+            let Seats::Some { take, of } = seats else { continue };
+            if take == 0 || of < take {
+                return Err(corrupt("somebody takes more seats than there are, or none"));
+            }
+            if of != *limit.get_or_insert(of) {
+                return Err(corrupt("its members count different numbers of seats"));
+            }
+        }
+        let taken: u64 = self.holders.iter().map(|h| seats_taken(h.seats)).sum();
+        if limit.is_some_and(|of| u64::from(of) < taken) {
+            return Err(corrupt("more seats are taken than there are"));
+        }
+        Ok(())
+    }
+
+    fn check_members(&self) -> Result<()> {
+        if self.holders.iter().any(|h| h.upgrade.is_some() && !h.seats.is_all()) {
+            return Err(corrupt("somebody upgraded to less than all seats"));
+        }
+        let holders: HashMap<MemberId, Seats> =
+            self.holders.iter().map(|h| (h.member, h.seats)).collect();
+        let waiters: HashSet<MemberId> = self.queue.iter().map(|w| w.member).collect();
+        if holders.len() < self.holders.len() || waiters.len() < self.queue.len() {
+            return Err(corrupt("a member is in it twice"));
+        }
+        if 1 < self.queue.iter().filter(|w| w.upgrade).count() {
+            return Err(corrupt("two holders wait for each other to upgrade"));
+        }
+        for waiter in &self.queue {
+            let right = match holders.get(&waiter.member) {
+                Some(held) => waiter.upgrade && waiter.seats.is_all() && !held.is_all(),
+                None => !waiter.upgrade,
             };
-            taken += u64::from(take);
-            if u64::from(of) < taken || take == 0 {
-                return Err(corrupt("more seats are taken than there are"));
+            if !right {
+                return Err(corrupt("somebody waits for what it cannot get"));
             }
         }
         Ok(())
+    }
+}
+
+fn seats_taken(seats: Seats) -> u64 {
+    match seats {
+        Seats::Some { take, .. } => u64::from(take),
+        Seats::All => 0,
     }
 }
 
@@ -149,8 +212,18 @@ mod tests {
 
     #[test]
     fn a_fence_at_the_end_of_numbers_is_corrupt() {
-        let cell = Cell { fence: Fence::new(u64::MAX), ..Cell::default() };
-        let bytes = cell.encode(&LockName::new("x").unwrap()).unwrap();
+        let body = format!(r#"{{"name":"x","cell":{{"fence":"{}","last_arrival":0}}}}"#, u64::MAX);
+        let sum = crc32c::crc32c(body.as_bytes());
+        let bytes = format!("{MAGIC} {VERSION} {sum:08x}\n{body}\n").into_bytes();
         assert_eq!(Cell::decode(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_fence_that_nobody_could_read_back_is_not_written() {
+        let name = LockName::new("x").unwrap();
+        let cell = |fence| Cell { fence, ..Cell::default() };
+        assert!(cell(Fence::MAX).encode(&name).is_ok());
+        let beyond = cell(Fence::new(Fence::MAX.get() + 1));
+        assert_eq!(beyond.encode(&name).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -9,7 +9,7 @@ use crate::backend::{Departure, Grant};
 use crate::name::LockName;
 use crate::owner::Details;
 use crate::token::{ClaimId, MemberId};
-use crate::values::{Fence, Micros, Priority, Seats, duration_micros};
+use crate::values::{Fence, Micros, Priority, Seats, duration_micros, micros};
 use crate::view::{HolderView, ValueView, View, WaiterView};
 
 /// How a turn tells the time.
@@ -194,13 +194,20 @@ mod value_text {
                 .as_bytes()
                 .chunks(2)
                 .map(|pair| {
-                    std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok())
+                    let [high, low] = *pair else { return None };
+                    let digit = |d| u8::try_from(char::from(d).to_digit(16)?).ok();
+                    Some(digit(high)? << 4 | digit(low)?)
                 })
                 .collect::<Option<Vec<u8>>>()
                 .map(Into::into)
                 .ok_or_else(|| serde::de::Error::custom("a value that is not hex")),
         }
     }
+}
+
+/// `d` as a record keeps it: a cell that was stored has to be the same as one that was not.
+pub(super) fn whole_micros(d: Duration) -> Duration {
+    Duration::from_micros(micros(d))
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::state::{Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter};
+use super::state::{
+    Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter, whole_micros,
+};
 use crate::backend::tombstone_for;
 use crate::backend::{
     Change, Claim, Departure, Evicted, Eviction, Grant, Kept, Place, Reason, Refusal, Release,
@@ -133,7 +135,7 @@ impl<'a> Turn<'a> {
         if let Some(holder) = self.cell.holders.iter_mut().find(|h| h.member == member) {
             let until = holder.until();
             if let Some(change) = change {
-                holder.ttl = change.ttl;
+                holder.ttl = whole_micros(change.ttl);
                 holder.detached = change.detached;
             }
             // Without a clock the sign of life stands outside the record. A change does not, even
@@ -295,7 +297,9 @@ impl<'a> Turn<'a> {
         let Seats::Some { of, .. } = seats else {
             return None;
         };
-        let holders = self.cell.holders.iter().map(|h| (h.member, h.seats));
+        // Whoever upgraded may go back to what it held.
+        let counted = |h: &Holder| h.upgrade.as_ref().map_or(h.seats, |u| u.before);
+        let holders = self.cell.holders.iter().map(|h| (h.member, counted(h)));
         let waiters = self.cell.queue.iter().map(|w| (w.member, w.seats));
         holders.chain(waiters).find_map(|(member, seats)| match seats {
             Seats::Some { of: other, .. } if other != of && member != except => Some(other),
@@ -335,13 +339,13 @@ impl<'a> Turn<'a> {
             priority: claim.priority,
             arrival,
             until: now.plus(claim.wait_ttl),
-            wait_ttl: claim.wait_ttl,
-            ttl: claim.ttl,
-            pick_up: claim.pick_up,
+            wait_ttl: whole_micros(claim.wait_ttl),
+            ttl: whole_micros(claim.ttl),
+            pick_up: whole_micros(claim.pick_up),
             detached: claim.detached,
             details: claim.details.clone(),
         };
-        let at = self.cell.queue.partition_point(|w| w.order() < waiter.order());
+        let at = self.cell.queue.partition_point(|w| w.order() <= waiter.order());
         self.cell.queue.insert(at, waiter);
         self.effects.changed = true;
         // A head start may put it first, and what the one behind it could not take may suit it.
@@ -361,6 +365,7 @@ impl<'a> Turn<'a> {
     /// Seats a claim that asks itself: a full ttl from the start.
     fn seat(&mut self, claim: &Claim) -> Grant {
         let now = self.now.stamp();
+        let ttl = whole_micros(claim.ttl);
         self.cell.fence = self.cell.fence.next(self.floor);
         let holder = Holder {
             member: claim.member,
@@ -370,8 +375,8 @@ impl<'a> Turn<'a> {
             fence: self.cell.fence,
             since: now,
             renewed: now,
-            ttl: claim.ttl,
-            term: claim.ttl,
+            ttl,
+            term: ttl,
             handed_over: false,
             detached: claim.detached,
             details: claim.details.clone(),
@@ -423,8 +428,16 @@ impl<'a> Turn<'a> {
         let holder = self.holder_mut(member).expect("only a holder upgrades");
         let before = holder.upgrade.take().map_or(holder.seats, |earlier| earlier.before);
         holder.upgrade = Some(Upgraded { claim, before });
+        if matches!(now, Now::Observed { .. }) {
+            // It has picked its lease up, or it could not have asked: no sign of life has to
+            // carry the new fence in time.
+            holder.handed_over = false;
+        }
         holder.seats = Seats::All;
         holder.fence = fence;
+        // Only who picked up its lease asks for more. Were it to be picked up once more, observers
+        // would give up a holder that has just renewed after a few seconds of silence.
+        holder.handed_over = false;
         holder.grant(now)
     }
 

@@ -29,9 +29,8 @@ impl Turn<'_> {
             }
         }
         self.effects.changed |= self.cell.queue.len() != waiting;
-        if self.effects.changed {
-            self.serve();
-        }
+        // Also if nothing was over: the record may come from elsewhere.
+        self.serve();
     }
 
     /// Hands free seats to the waiters in their order, up to the first that does not fit. Nobody

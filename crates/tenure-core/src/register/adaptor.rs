@@ -239,10 +239,11 @@ impl<R: Register> RegisterBackend<R> {
     async fn tell_what_came_true(&self, name: &LockName, doubtful: &[Effects], now: &Cell) {
         for effects in doubtful {
             let holds = |member: MemberId| now.holder_ids().any(|m| m == member);
-            let mut came_true = Effects::default();
-            came_true.granted =
-                effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect();
-            came_true.gone = effects.gone.iter().filter(|(m, _)| !now.has(*m)).cloned().collect();
+            let came_true = Effects {
+                changed: true,
+                granted: effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect(),
+                gone: effects.gone.iter().filter(|(m, _)| !now.has(*m)).cloned().collect(),
+            };
             self.tell(name, &came_true).await;
         }
     }
