@@ -34,7 +34,7 @@ impl Store for Directory {
 }
 
 fn every_rule_holds(durable: bool) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     run(&Directory { dir, durable }).assert_holds_but_for(&[]);
 }
 

@@ -1,11 +1,14 @@
 //! The manager over the memory store: what a user sees.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, on a runtime of its own")]
+
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_backend_memory::{Failure, MemoryBackend, Operation};
-use tenure_core::clock::TestClock;
-use tenure_core::{Conflict, ErrorKind, LockManager, LossReason, NotReleased, Seats};
+use tenure_core::clock::{Clock, Moment, TestClock};
+use tenure_core::{Conflict, ErrorKind, LockManager, LossReason, Micros, NotReleased, Seats};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -186,4 +189,66 @@ async fn shutdown_ends_waiting_and_holding() {
     assert_eq!(guard.lost().await, LossReason::ShutDown);
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::ShutDown);
     assert_eq!(locks.acquire("y", TTL).await.unwrap_err().kind(), ErrorKind::ShutDown);
+}
+
+/// A clock whose sleepers are never woken: nobody but the user notices what time it is.
+#[derive(Clone, Debug)]
+struct Unheard(TestClock);
+
+impl Clock for Unheard {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+
+    fn wall(&self) -> Micros {
+        self.0.wall()
+    }
+
+    fn sleep_until(&self, _: Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// What a task ends with, which has nothing to wait for any more.
+async fn soon<T>(task: tokio::task::JoinHandle<T>) -> T {
+    tokio::time::timeout(TTL, task).await.expect("it is told").unwrap()
+}
+
+#[tokio::test]
+async fn whoever_watches_a_lock_is_told_of_a_loss_that_its_release_or_drop_found_first() {
+    let clock = TestClock::new();
+    let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
+    let locks = LockManager::builder(backend).clock(Unheard(clock.clone())).build().unwrap();
+    let watched = async |name: &str| {
+        let guard = locks.lock(name).ttl(TTL).auto_renew(false).acquire().await.unwrap();
+        let watch = guard.watch();
+        let told = tokio::task::spawn(async move { watch.lost().await });
+        // It listens before the loss.
+        tokio::task::yield_now().await;
+        (guard, told)
+    };
+    let (released, told_release) = watched("x").await;
+    let (dropped, told_drop) = watched("y").await;
+    clock.advance(TTL);
+    let answer = released.release().await;
+    assert!(matches!(answer, Err(NotReleased::AlreadyLost(LossReason::Expired))), "{answer:?}");
+    assert_eq!(soon(told_release).await, LossReason::Expired);
+    drop(dropped);
+    assert_eq!(soon(told_drop).await, LossReason::Expired);
+}
+
+#[tokio::test]
+async fn whoever_watches_a_lock_is_told_of_a_loss_that_the_store_told_to_its_release() {
+    let (here, there) = (TestClock::new(), TestClock::new());
+    let backend = Arc::new(MemoryBackend::with_clock(there.clone()));
+    let locks = LockManager::builder(backend).clock(here).build().unwrap();
+    let guard = locks.acquire("x", TTL).await.unwrap();
+    let watch = guard.watch();
+    let told = tokio::task::spawn(async move { watch.lost().await });
+    tokio::task::yield_now().await;
+    there.advance(TTL * 2);
+    guard.check().unwrap();
+    let answer = guard.release().await;
+    assert!(matches!(answer, Err(NotReleased::AlreadyLost(LossReason::Expired))), "{answer:?}");
+    assert_eq!(soon(told).await, LossReason::Expired);
 }

@@ -20,8 +20,9 @@ use crate::guard::LockGuard;
 use crate::janitor::Job;
 use crate::lease::{Lease, deadline, earliest_end};
 use crate::manager::Inner;
+use crate::poll::Poll;
 use crate::token::Token;
-use crate::values::{Fence, Seats};
+use crate::values::Seats;
 use crate::view::{HolderView, ValueView};
 
 /// How long one call to the store may take before its outcome counts as unknown.
@@ -29,7 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The shortest time that a call is given, however short the wait timeout is.
 const CALL_AT_LEAST: Duration = Duration::from_secs(2);
 /// How long the caller of a timed-out acquire waits for the withdrawal before the janitor takes it.
-const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 /// How old what is known of the store's clock may be to place a grant that was pushed.
 const STORE_TIME_MAX_AGE: Duration = Duration::from_secs(15);
 
@@ -318,12 +319,12 @@ impl Run<'_> {
 }
 
 /// Until when a call is waited for that belongs to a wait until `until`.
-fn call_limit(inner: &Inner, until: Moment) -> Moment {
+pub(crate) fn call_limit(inner: &Inner, until: Moment) -> Moment {
     let now = inner.clock().now();
     now.plus(until.since(now).clamp(CALL_AT_LEAST, CALL_TIMEOUT))
 }
 
-fn late() -> Error {
+pub(crate) fn late() -> Error {
     Error::new(ErrorKind::Unreachable, "the store did not answer in time")
 }
 
@@ -333,7 +334,7 @@ fn busy(holders: Vec<HolderView>) -> Error {
         .with_holders(holders)
 }
 
-fn refused(refusal: &Refusal) -> Error {
+pub(crate) fn refused(refusal: &Refusal) -> Error {
     match refusal {
         Refusal::Mismatch { of } => mismatch(*of),
         Refusal::UpgradePending => Error::new(
@@ -373,61 +374,6 @@ fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
     (now < end).then_some(end)
 }
 
-/// When to ask again without having been told anything.
-struct Poll {
-    bound: Duration,
-    first: Duration,
-    longest: Duration,
-    /// The longest between two looks at signs of life where an event tells of all else.
-    look: Duration,
-    observed: bool,
-}
-
-impl Poll {
-    const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(1);
-    /// The longest between two looks at whether a holder died, where the kernel can tell.
-    const DEATH: Duration = Duration::from_millis(200);
-
-    fn new(inner: &Inner, claim: &Claim) -> Self {
-        let capabilities = inner.backend().capabilities();
-        let longest = if capabilities.proves_death { Self::DEATH } else { Self::LONGEST };
-        // A lock that was handed over has to be picked up in time.
-        let in_time = (claim.pick_up / 3).max(Duration::from_millis(1));
-        Self {
-            bound: Self::FIRST.min(in_time),
-            first: Self::FIRST.min(in_time),
-            longest: longest.min(in_time),
-            look: Self::LONGEST.min(in_time),
-            observed: capabilities.judged_by == JudgedBy::Observation,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.bound = self.first;
-    }
-
-    /// 50 ms doubling to the longest pause, with full jitter.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.bound.mul_f64(rand::random::<f64>()).max(Duration::from_millis(1));
-        self.bound = (self.bound * 2).min(self.longest);
-        pause
-    }
-
-    fn pause(&mut self, pushed: bool, check_in: Option<Duration>) -> Duration {
-        let due = check_in.map(|d| d + Duration::from_millis(1));
-        if !pushed {
-            return due.unwrap_or(Duration::MAX).min(self.next_pause());
-        }
-        if self.observed {
-            // Somebody has to look for signs of life, even if nothing happens.
-            let look = self.look.mul_f64(0.75 + rand::random::<f64>() / 4.0);
-            return due.unwrap_or(look).min(look);
-        }
-        due.unwrap_or(Self::LONGEST * 10)
-    }
-}
-
 /// One claim under way; dropping it before it holds withdraws it.
 pub(crate) struct Attempt<'a> {
     inner: &'a Arc<Inner>,
@@ -461,18 +407,23 @@ impl<'a> Attempt<'a> {
     async fn ask(&mut self, until: Moment) -> Result<Verdict> {
         self.sent = true;
         self.calls += 1;
-        let call = self.inner.backend().acquire(&self.claim);
-        let mut call = std::pin::pin!(call);
-        // Most stores answer most calls at once or soon; only then is an alarm worth its while.
-        let answer = match futures_lite::future::poll_once(call.as_mut()).await {
-            Some(answer) => answer,
-            None => {
-                let limit = call_limit(self.inner, until);
-                let answer = before(self.inner.keeper().sleep_until(limit), call).await;
-                answer.unwrap_or_else(|| Err(late()))
+        let answer = {
+            let call = self.inner.backend().acquire(&self.claim);
+            let mut call = std::pin::pin!(call);
+            // Most stores answer most calls at once or soon; only then is an alarm worth its while.
+            match futures_lite::future::poll_once(call.as_mut()).await {
+                Some(answer) => answer,
+                None => {
+                    let limit = call_limit(self.inner, until);
+                    let answer = before(self.inner.keeper().sleep_until(limit), call).await;
+                    answer.unwrap_or_else(|| Err(late()))
+                }
             }
         };
         self.answers += u32::from(answer.is_ok());
+        if self.calls == 1 && answer.as_ref().is_err_and(Error::changed_nothing) {
+            self.settled();
+        }
         answer
     }
 
@@ -616,111 +567,6 @@ impl Drop for Attempt<'_> {
             let longest = self.claim.ttl.max(self.claim.wait_ttl);
             let until = self.inner.clock().now().plus(longest);
             keeper.clean_up(Job::Withdraw { claim: self.claim.clone(), until });
-        }
-    }
-}
-
-/// Waits for all seats with a lease that holds some: the upgrade of a guard. Ends when the lease
-/// is lost, whatever the store does.
-pub(crate) async fn upgrade(
-    inner: &Arc<Inner>,
-    lease: &Arc<Lease>,
-    claim: Claim,
-    wait_timeout: Option<Duration>,
-) -> Result<Fence> {
-    let lost = async { Err(lease.lost(&**inner.clock()).await.into()) };
-    futures_lite::future::or(lost, upgrade_held(inner, lease, claim, wait_timeout)).await
-}
-
-async fn upgrade_held(
-    inner: &Arc<Inner>,
-    lease: &Arc<Lease>,
-    claim: Claim,
-    wait_timeout: Option<Duration>,
-) -> Result<Fence> {
-    let clock = inner.clock().clone();
-    let until = wait_timeout.map_or(Moment::NEVER, |wait| clock.now().plus(wait));
-    let entry = inner.waiters().enter(&claim.name, claim.member);
-    let mut undo = Upgrade { inner, claim: Arc::new(claim), sent: false, watched: false };
-    loop {
-        inner.check_open()?;
-        undo.sent = true;
-        match undo.ask(until).await? {
-            Verdict::Granted(grant) => {
-                undo.sent = false;
-                lease.upgraded(grant.fence);
-                return Ok(grant.fence);
-            }
-            Verdict::Refused(Refusal::Departed(how)) => {
-                undo.sent = false;
-                inner.keeper().lose(lease, how.clone().into());
-                return Err(crate::loss::LossReason::from(how).into());
-            }
-            Verdict::Refused(refusal) => {
-                undo.sent = false;
-                if refusal == Refusal::NotHeld {
-                    inner.keeper().lose(lease, Departure::Forgotten.into());
-                }
-                return Err(refused(&refusal));
-            }
-            Verdict::Busy(place) | Verdict::Queued(place) => {
-                if until <= clock.now() {
-                    undo.withdraw().await;
-                    return Err(Error::new(
-                        ErrorKind::WaitTimeout,
-                        "the other holders did not leave within the wait timeout",
-                    )
-                    .with_holders(place.holders));
-                }
-                undo.watched = true;
-                let pushed = inner.backend().watch(&undo.claim, true);
-                let look = Duration::from_millis(if pushed { 1000 } else { 100 });
-                let check = clock.now().plus(place.check_in.unwrap_or(look).min(look));
-                let alarm = inner.keeper().sleep_until(check.min(until));
-                before(alarm, entry.told()).await;
-            }
-            Verdict::Value(_) => {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    "the store answered an upgrade with a value",
-                ));
-            }
-        }
-    }
-}
-
-/// An upgrade under way; dropping it withdraws it and keeps the seats held.
-struct Upgrade<'a> {
-    inner: &'a Arc<Inner>,
-    claim: Arc<Claim>,
-    sent: bool,
-    watched: bool,
-}
-
-impl Upgrade<'_> {
-    async fn ask(&self, until: Moment) -> Result<Verdict> {
-        let limit = call_limit(self.inner, until);
-        let call = self.inner.backend().acquire(&self.claim);
-        before(self.inner.keeper().sleep_until(limit), call).await.unwrap_or_else(|| Err(late()))
-    }
-
-    async fn withdraw(&mut self) {
-        let limit = self.inner.clock().now().plus(WITHDRAW_TIMEOUT);
-        let call = self.inner.backend().withdraw(&self.claim);
-        if matches!(before(self.inner.keeper().sleep_until(limit), call).await, Some(Ok(()))) {
-            self.sent = false;
-        }
-    }
-}
-
-impl Drop for Upgrade<'_> {
-    fn drop(&mut self) {
-        if self.watched {
-            self.inner.backend().watch(&self.claim, false);
-        }
-        if self.sent {
-            let until = self.inner.clock().now().plus(self.claim.ttl);
-            self.inner.keeper().clean_up(Job::Withdraw { claim: self.claim.clone(), until });
         }
     }
 }

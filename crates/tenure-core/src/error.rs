@@ -97,6 +97,7 @@ struct Inner {
     help: Option<String>,
     holders: Vec<HolderView>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    unchanged: bool,
 }
 
 impl Error {
@@ -111,6 +112,7 @@ impl Error {
             help: None,
             holders: Vec::new(),
             source: None,
+            unchanged: false,
         }))
     }
 
@@ -161,6 +163,14 @@ impl Error {
         self
     }
 
+    /// Says that the store is for certain as if the failed call had not been made, and that no part
+    /// of it is still on its way.
+    #[must_use]
+    pub fn with_nothing_changed(mut self) -> Self {
+        self.0.unchanged = true;
+        self
+    }
+
     /// The kind, to branch on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -189,6 +199,12 @@ impl Error {
     /// What to do next.
     pub fn help(&self) -> Option<&str> {
         self.0.help.as_deref()
+    }
+
+    /// Whether the store is for certain as if the failed call had not been made. `false` says
+    /// nothing.
+    pub fn changed_nothing(&self) -> bool {
+        self.0.unchanged
     }
 
     /// Who stood in the way of a `WaitTimeout` or `Busy`, if the store told.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alarm::before;
-use crate::attempt::{departed, mismatch, upgrade};
+use crate::attempt::{departed, mismatch};
 use crate::backend::{Change, Claim, Departure, Kept, Release, Renewal, Value};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +18,9 @@ use crate::loss::LossReason;
 use crate::manager::Inner;
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
+use crate::phase::Phase;
 use crate::token::{ClaimId, HolderId};
+use crate::upgrade::upgrade;
 use crate::values::{Fence, Micros, Seats};
 
 /// How long the caller of a release waits for the store before the janitor goes on with it.
@@ -89,8 +91,7 @@ impl LockWatch {
 
     /// Whether the lock is held at this moment, by this process's own clock.
     pub fn is_valid(&self) -> bool {
-        self.lease.phase.get() == crate::phase::Phase::Held
-            && self.lease.loss(&**self.inner.clock()).is_none()
+        self.lease.phase.get() == Phase::Held && self.lease.loss(&**self.inner.clock()).is_none()
     }
 
     /// Says why the lock is not held any more, if it is not. Asks nobody: costs no I/O.
@@ -127,6 +128,15 @@ impl LockWatch {
     /// Cancel safe: it only observes.
     pub async fn at_risk(&self) {
         self.lease.at_risk().await;
+    }
+
+    /// Loses a lock that somebody found to be lost before the keeper did: whoever else watches it
+    /// is told, whatever becomes of the guard.
+    fn tell_lost(&self, reason: &LossReason) {
+        // A forked child has no keeper's thread, and the lock is its parent's.
+        if *reason != LossReason::Forked {
+            self.inner.keeper().lose(&self.lease, reason.clone());
+        }
     }
 
     /// How long after `asked` it was acquired.
@@ -402,6 +412,7 @@ impl LockGuard {
 
     async fn give_back(self, value: Option<Value>) -> Result<(), NotReleased> {
         if let Some(reason) = self.lease.loss(&**self.inner.clock()) {
+            self.watch.tell_lost(&reason);
             self.inner.metrics().not_released("already_lost");
             return Err(NotReleased::AlreadyLost(reason));
         }
@@ -431,9 +442,11 @@ impl LockGuard {
             }
             Ok(Release::NotHeld(how)) => {
                 undo.armed = false;
+                let reason = LossReason::from(how);
+                self.lease.was_lost(reason.clone());
                 self.lease.phase.finish();
                 self.inner.metrics().not_released("already_lost");
-                Err(NotReleased::AlreadyLost(how.into()))
+                Err(NotReleased::AlreadyLost(reason))
             }
             Ok(Release::NeedsAllSeats) => Err(NotReleased::Unknown {
                 within: self.left(),
@@ -513,9 +526,13 @@ fn needs_all_seats() -> Error {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         let (inner, lease) = (&self.watch.inner, &self.watch.lease);
-        // A forked child has no keeper's thread, and the lock is its parent's; its own copy of the
-        // phase is nobody else's.
-        if !lease.phase.release() || lease.is_forked() {
+        if lease.phase.get() != Phase::Held {
+            return;
+        }
+        if let Some(reason) = lease.loss(&**inner.clock()) {
+            return self.watch.tell_lost(&reason);
+        }
+        if !lease.phase.release() {
             return;
         }
         inner.keeper().let_go(lease);

@@ -197,6 +197,14 @@ impl Lease {
         true
     }
 
+    /// The store said, when it was to be released, that it had been lost before: whoever watches it
+    /// is told.
+    pub(crate) fn was_lost(&self, reason: LossReason) {
+        self.times.lock().lost = Some(Box::new(reason));
+        self.lost_told.notify_waiters();
+        self.risk_told.notify_waiters();
+    }
+
     /// Why it is not valid at this moment; `None` if it is.
     pub(crate) fn loss(&self, clock: &dyn Clock) -> Option<LossReason> {
         if std::process::id() != self.pid {

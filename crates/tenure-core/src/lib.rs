@@ -3,12 +3,12 @@
 //! Two doors. Users of locks begin at [`LockManager`] and [`LockGuard`]; authors of stores begin
 //! at [`backend`] and [`register`]. The modules stand in reading order.
 
-mod capability;
-mod error;
 mod name;
-mod owner;
-mod token;
 mod values;
+mod token;
+mod owner;
+mod error;
+mod capability;
 mod view;
 
 pub mod machine;
@@ -17,25 +17,27 @@ pub mod backend;
 mod listeners;
 pub mod register;
 
-mod alarm;
-mod claims;
 pub mod clock;
-mod janitor;
-mod keeper;
-mod lease;
-mod loss;
-mod metrics;
 mod phase;
 mod timers;
+mod alarm;
+mod loss;
+mod lease;
+mod janitor;
+mod claims;
+mod metrics;
+mod keeper;
 
-mod attempt;
-pub mod blocking;
 mod conflict;
-mod guard;
 mod held;
-mod manager;
+mod poll;
+mod attempt;
+mod upgrade;
+mod guard;
 mod request;
+mod manager;
 mod watch;
+pub mod blocking;
 
 /// The atomics behind [`phase`]; a model checker puts its own in their place.
 mod sync {

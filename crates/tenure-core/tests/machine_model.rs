@@ -10,15 +10,22 @@
 
 #[path = "machine_model/broken.rs"]
 mod broken;
+#[path = "machine_model/client.rs"]
+mod client;
+#[path = "machine_model/landmarks.rs"]
+mod landmarks;
 #[path = "machine_model/menu.rs"]
 mod menu;
 #[path = "machine_model/rules.rs"]
 mod rules;
+#[path = "machine_model/snap.rs"]
+mod snap;
 #[path = "machine_model/watch.rs"]
 mod watch;
 #[path = "machine_model/world.rs"]
 mod world;
 
+use landmarks::Landmark;
 use menu::{
     Clock, Menu, THREE_UPGRADERS, THREE_WITH_FORCE, THREE_WITH_VALUES, TWO_UPGRADERS,
     TWO_WITH_FORCE, TWO_WITH_VALUES, store,
@@ -26,7 +33,7 @@ use menu::{
 use rules::Rules;
 use stateright::{Checker, HasDiscoveries, Model};
 use watch::Promise;
-use world::{Landmark, Lock};
+use world::Lock;
 
 fn full() -> bool {
     std::env::var("TENURE_MODELS").is_ok_and(|size| size == "full")
@@ -94,19 +101,23 @@ fn a_crowd_takes_turns() {
 
 #[test]
 fn waiters_are_served_in_order_with_their_head_start() {
-    let mut small = menu::priorities(store(2));
-    small.crashes = 0;
-    small.withdraw = false;
-    small.extend = false;
-    let small = without(small, &[Landmark::Extended]);
-    check(small, menu::priorities(store(4)));
-    check(menu::priorities(Clock::Observed), menu::priorities(Clock::Observed));
+    for (small, full) in [(store(2), store(4)), (Clock::Observed, Clock::Observed)] {
+        let mut small = menu::priorities(small);
+        small.crashes = 0;
+        small.withdraw = false;
+        small.extend = false;
+        check(without(small, &[Landmark::Extended]), menu::priorities(full));
+    }
 }
 
 #[test]
 fn permits_and_writers_exclude_each_other() {
-    check(menu::permits(store(1), 1), menu::permits(store(3), 1));
-    check(menu::permits(Clock::Observed, 1), menu::permits(Clock::Observed, 1));
+    for (small, full) in [(store(1), store(3)), (Clock::Observed, Clock::Observed)] {
+        let mut small = menu::permits(small, 1);
+        small.crashes = 0;
+        small.withdraw = false;
+        check(small, menu::permits(full, 1));
+    }
     if full() {
         let twice = |clock| menu::permits(clock, 2);
         check(twice(store(3)), twice(store(3)));
@@ -144,15 +155,15 @@ fn values_are_written_by_holders_and_answer_who_would_rather_have_them() {
 
 #[test]
 fn everything_goes_together() {
-    let small = |clock| {
-        let mut menu = menu::everything(clock, 0);
-        menu.crashes = 0;
-        menu.evictions = 0;
-        menu.extend = false;
-        menu
-    };
-    check(small(store(1)), menu::everything(store(2), 1));
-    check(small(Clock::Observed), menu::everything(Clock::Observed, 1));
+    for (small, full) in [(store(1), store(2)), (Clock::Observed, Clock::Observed)] {
+        let mut small = menu::everything(small);
+        small.crashes = 0;
+        small.evictions = 0;
+        small.lapses = 0;
+        small.extend = false;
+        small.put = false;
+        check(small, menu::everything(full));
+    }
 }
 
 #[test]

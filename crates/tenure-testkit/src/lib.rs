@@ -5,7 +5,8 @@
 //! - [`cancel`]: futures that are dropped at every point at which they can be;
 //! - [`saboteur`]: stores that each break one rule, to put the suite itself on trial;
 //! - [`scripted_register`]: a register that loses, delays and refuses as it is told;
-//! - [`history`]: the judge of what lock users wrote down.
+//! - [`history`]: the judge of what lock users wrote down;
+//! - [`lock_taker`]: real processes that take locks, and are killed and stopped.
 
 #![allow(clippy::unwrap_used, reason = "a rule that does not hold panics; the suite reports it")]
 
@@ -13,6 +14,7 @@ pub mod cancel;
 pub mod conformance;
 pub mod differential;
 pub mod history;
+pub mod lock_taker;
 pub mod saboteur;
 pub mod scripted_register;
 pub mod seed;

@@ -32,6 +32,7 @@ fn memory(deed: Deed) -> Subject {
         backends: vec![backend],
         pass: passing(clock),
         remembers_released: false,
+        looking_ends: true,
         faulty: false,
     }
 }
@@ -48,6 +49,7 @@ fn scripted(judge: Judge, storm: Option<Storm>) -> Subject {
         backends: vec![process(), process(), process()],
         pass: if judge == Judge::StoreClock { passing(clock) } else { None },
         remembers_released: true,
+        looking_ends: false,
         faulty: stormy,
     }
 }
@@ -76,6 +78,7 @@ fn a_register_in_a_storm_does_as_the_machine() {
             let chances = vec![
                 (Call::Swap, Fault::LostReply, 10),
                 (Call::Swap, Fault::LostRequest, 10),
+                (Call::Swap, Fault::Late, 10),
                 (Call::Swap, Fault::Conflict, 10),
             ];
             scripted(judge, Some(Storm { seed, chances }))

@@ -12,10 +12,10 @@
 //! - a claim that was withdrawn, and a holder that departed, never come back;
 //! - the same claim asked twice is granted once.
 
-mod codec;
 mod state;
 mod turn;
 mod upkeep;
+mod codec;
 
 pub use codec::RECORD_MAX;
 pub use state::{Cell, Now, Vigil};

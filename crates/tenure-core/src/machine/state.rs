@@ -230,6 +230,9 @@ impl Cell {
     pub const MAX_HOLDERS: usize = 4096;
     /// How many departures are remembered, so that whoever departed can be told how.
     pub const MAX_DEPARTED: usize = 64;
+    /// How many of them may be ordinary releases, which are remembered for the moment in which an
+    /// answer is lost.
+    pub const MAX_RELEASED: usize = 16;
     /// How many tombstones are kept.
     pub const MAX_TOMBSTONES: usize = 1024;
     /// How long a departure is remembered.

@@ -90,6 +90,15 @@ impl Turn<'_> {
         cell.departed.retain(|d| now < d.until);
         let excess = cell.withdrawn.len().saturating_sub(Cell::MAX_TOMBSTONES);
         cell.withdrawn.drain(..excess);
+        // Most departures are releases, and on a busy lock they would make most of the record.
+        let released = |d: &Departed| d.how == Departure::Released;
+        let count = cell.departed.iter().filter(|d| released(d)).count();
+        let mut excess = count.saturating_sub(Cell::MAX_RELEASED);
+        cell.departed.retain(|d| {
+            let goes = 0 < excess && released(d);
+            excess -= usize::from(goes);
+            !goes
+        });
         let excess = cell.departed.len().saturating_sub(Cell::MAX_DEPARTED);
         cell.departed.drain(..excess);
         if cell.value.as_ref().is_some_and(|v| v.keep_until <= now) {

@@ -83,9 +83,12 @@ impl<R: Register> RegisterBackend<R> {
         // What follows from swaps that nobody knows the outcome of.
         let mut doubtful: Vec<Effects> = Vec::new();
         for attempt in 0..SWAP_ATTEMPTS {
-            let loaded = self.register.load(name).await?;
-            let before = decode(&loaded, name)?;
-            let turned = self.take_turn(name, &before, &loaded, &verb, &blocked).await?;
+            let certain = unknown.is_none();
+            let failed = |error: Error| if certain { error.with_nothing_changed() } else { error };
+            let loaded = self.register.load(name).await.map_err(failed)?;
+            let before = decode(&loaded, name).map_err(failed)?;
+            let turned = self.take_turn(name, &before, &loaded, &verb, &blocked).await;
+            let turned = turned.map_err(failed)?;
             let Turned { answer, after, effects, looks } = turned;
             if !effects.changed {
                 if admitted
@@ -102,10 +105,10 @@ impl<R: Register> RegisterBackend<R> {
                 && after.has(member.id)
                 && !before.has(member.id)
             {
-                self.register.admit(member).await?;
+                self.register.admit(member).await.map_err(failed)?;
                 admitted = true;
             }
-            let record = after.encode(name)?;
+            let record = after.encode(name).map_err(failed)?;
             match self.register.swap(name, &loaded.version, &record).await {
                 Swap::Won => {
                     self.tell(name, &effects).await;
@@ -123,7 +126,7 @@ impl<R: Register> RegisterBackend<R> {
                     if admitted && let Some(member) = admits {
                         self.register.dismiss(name, member.id).await;
                     }
-                    return Err(error);
+                    return Err(failed(error));
                 }
             }
             self.register.pause(attempt).await;

@@ -1,7 +1,7 @@
 //! What the clients of a model may do, and how much of it.
 
+use super::landmarks::Landmark;
 use super::rules::{OTHER_SHARE, SHARE, Wish};
-use super::world::Landmark;
 use tenure_core::Seats;
 
 /// How the store tells the time.
@@ -214,11 +214,10 @@ pub(crate) const THREE_WITH_VALUES: [&[Wish]; 3] =
     [&[ALL.or_value()], &[ALL.or_value(), ALL], &[ALL, PERMIT]];
 
 /// Everything at once, for two clients.
-pub(crate) fn everything(clock: Clock, ghosts: u8) -> Menu {
+pub(crate) fn everything(clock: Clock) -> Menu {
     let open: [&[Wish]; 2] =
         [&[PERMIT, ALL.or_value()], &[PERMIT.urgent(), TRY_PERMIT, ALL.forced()]];
     let mut menu = Menu::new("everything", clock, 1, &open);
-    menu.ghosts = ghosts;
     menu.crashes = 1;
     menu.evictions = 1;
     menu.lapses = 1;

@@ -4,57 +4,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stateright::{Model, Property};
-use tenure_core::backend::{Change, Departure, Evicted, Grant, Kept, Refusal, Release, Verdict};
 use tenure_core::machine::{Cell, Now, Vigil};
-use tenure_core::{Fence, MemberId, Micros, Seats};
+use tenure_core::{Fence, MemberId, Micros};
 
+use super::client::{Client, Guard, Stage, before_sending, end_life, without_answer};
+use super::landmarks::Landmark;
 use super::menu::{Clock, Menu};
-use super::rules::{Reply, Request, Rules, SHARE, STEP, Slot, Table};
-use super::watch::{self, Promise, Seen, Snap, Turned, fit_together};
+use super::rules::{Reply, Request, Rules, STEP, Slot, Table};
+use super::snap::{Held, Snap, fit_together};
+use super::watch::{self, Promise, Seen, Turned};
 
 pub(crate) const NO_OVERLAP: Promise = "two guards that are valid at the same time do not conflict";
 pub(crate) const VIGIL: Promise =
     "an observer waits a whole ttl for a holder that picked up its lease";
 pub(crate) const BACKED: Promise = "a valid guard is in the record, unless it was evicted";
-
-/// What a client believes to hold.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Guard {
-    pub(crate) seats: Seats,
-    pub(crate) fence: u64,
-    /// Valid before this time. Counted without the margins that a client subtracts for drift and
-    /// delay, so that the model is harder on the rules than the world is.
-    pub(crate) until: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Stage {
-    Fresh,
-    /// It asked and does not know what became of it.
-    Unsure,
-    Waiting,
-    /// It was granted on a store without a clock and has to show a sign of life first.
-    PickingUp,
-    Holding,
-    /// It holds a share and asked for all.
-    Upgrading,
-    /// It asked to step down and does not know what became of it.
-    Downgrading,
-    /// Its guard is over; the application may not have noticed.
-    Lost,
-    /// It makes no more claims, or crashed.
-    Over,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Client {
-    pub(crate) life: u8,
-    pub(crate) stage: Stage,
-    pub(crate) wish: u8,
-    pub(crate) guard: Option<Guard>,
-    /// Whether this life has asked for its upgrade.
-    pub(crate) upgraded: bool,
-}
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct World {
@@ -106,22 +69,6 @@ pub(crate) enum Action {
     Operator(Request),
 }
 
-macro_rules! landmarks {
-    ($($name:ident),* $(,)?) => {
-        /// Something that a model has to reach, or it proves nothing about it.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub(crate) enum Landmark { $($name),* }
-    };
-}
-
-landmarks! {
-    HandedOver, NotPickedUp, LeaseExpired, PlaceExpired, Busy, HeadStart, AgedPastHeadStart,
-    SharedByTwo, MismatchRefused, Upgraded, UpgradeQueued, SecondUpgraderRefused,
-    UpgradeWithdrawnInQueue, UpgradeWithdrawnAfterGrant, Downgraded, LateDowngrade, Stolen,
-    Evicted, FenceMoved, ToldWhy, ValueWritten, Answered, AnsweredAtOnce, WriteRefused,
-    WithdrawnRefused, DepartedRefused, GrantedAgain, ReleasedAgain, Extended,
-}
-
 /// One model.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -141,13 +88,13 @@ impl Lock {
         self.reached.load(Ordering::Relaxed) & (1 << landmark as u64) != 0
     }
 
-    fn reach(&self, landmark: Landmark, really: bool) {
+    pub(crate) fn reach(&self, landmark: Landmark, really: bool) {
         if really && !self.has_reached(landmark) {
             self.reached.fetch_or(1 << landmark as u64, Ordering::Relaxed);
         }
     }
 
-    fn slot(&self, client: usize, life: u8) -> Slot {
+    pub(crate) fn slot(&self, client: usize, life: u8) -> Slot {
         u8::try_from(client).expect("few clients") * self.menu.lives + life
     }
 
@@ -162,7 +109,7 @@ impl Lock {
         Micros(0).plus(STEP * u32::from(world.step))
     }
 
-    fn observed(&self) -> bool {
+    pub(crate) fn observed(&self) -> bool {
         self.menu.clock == Clock::Observed
     }
 
@@ -236,70 +183,6 @@ impl Lock {
         self.tidy(world);
     }
 
-    /// What a client makes of an answer.
-    fn hear(&self, client: &mut Client, request: Request, reply: &Reply, sent: u64) {
-        let guard = |grant: &Grant| Guard {
-            seats: grant.seats,
-            fence: grant.fence.get(),
-            until: self.until(grant, sent),
-        };
-        match (request, reply) {
-            (Request::Acquire { .. }, Reply::Verdict(verdict)) => match verdict {
-                Verdict::Granted(grant) if self.observed() && grant.handed_over => {
-                    client.stage = Stage::PickingUp;
-                }
-                Verdict::Granted(grant) => {
-                    client.stage = Stage::Holding;
-                    client.guard = Some(guard(grant));
-                }
-                Verdict::Queued(_) => client.stage = Stage::Waiting,
-                _ => end_life(client),
-            },
-            (Request::Upgrade { .. }, Reply::Verdict(verdict)) => match verdict {
-                Verdict::Granted(grant) => {
-                    client.stage = Stage::Holding;
-                    client.guard = Some(guard(grant));
-                }
-                Verdict::Queued(_) => client.stage = Stage::Upgrading,
-                Verdict::Busy(_) | Verdict::Refused(Refusal::UpgradePending) => {
-                    client.stage = Stage::Holding;
-                }
-                _ => end_life(client),
-            },
-            (_, Reply::Renewal(Ok(Kept::Holding(grant)))) => {
-                let upgraded = client.stage == Stage::Upgrading && grant.seats.is_all();
-                if client.stage != Stage::Upgrading || upgraded {
-                    client.stage = Stage::Holding;
-                }
-                let seats = client.guard.map_or(grant.seats, |g| g.seats);
-                let seats = if upgraded { grant.seats } else { seats };
-                client.guard = Some(Guard { seats, ..guard(grant) });
-            }
-            (_, Reply::Renewal(Ok(_))) => {}
-            (_, Reply::Renewal(Err(_))) => end_life(client),
-            (Request::Downgrade { .. }, Reply::Change(change)) => match change {
-                Change::Done(grant) => {
-                    client.stage = Stage::Holding;
-                    client.guard = Some(guard(grant));
-                }
-                // Nothing was changed, but a copy of the request may still arrive: it goes on
-                // with the share and asks again.
-                Change::Mismatch { .. } => client.stage = Stage::Downgrading,
-                _ => end_life(client),
-            },
-            (_, Reply::Change(Change::NotHeld(_))) => end_life(client),
-            _ => {}
-        }
-    }
-
-    /// Until when the lease of a reply is good, by the reply and the time the request was sent.
-    fn until(&self, grant: &Grant, sent: u64) -> u64 {
-        match grant.now {
-            Some(now) => (Micros(sent).plus(grant.term).0).saturating_sub(now.0 - grant.at.0),
-            None => u64::MAX,
-        }
-    }
-
     /// Ends guards whose time is over.
     fn tidy(&self, world: &mut World) {
         let now = self.at(world).0;
@@ -315,179 +198,6 @@ impl Lock {
             }
         }
     }
-
-    fn requests(&self, world: &World, c: usize, to: &mut Vec<Request>) {
-        let (client, menu) = (&world.clients[c], &self.menu);
-        let who = self.slot(c, client.life);
-        let mut add = |open: bool, request| {
-            if open {
-                to.push(request);
-            }
-        };
-        let acquire = Request::Acquire { who, wish: client.wish };
-        let release = Request::Release { who, value: false };
-        let with_value = Request::Release { who, value: true };
-        match client.stage {
-            Stage::Fresh => {
-                for wish in &menu.open[c] {
-                    add(true, Request::Acquire { who, wish: *wish });
-                }
-            }
-            Stage::Unsure | Stage::Waiting => {
-                add(true, acquire);
-                add(menu.withdraw, Request::Withdraw { who });
-                add(menu.renew && client.stage == Stage::Waiting, Request::Renew { who });
-            }
-            Stage::PickingUp => {
-                add(true, Request::Renew { who });
-                add(menu.withdraw, Request::Withdraw { who });
-            }
-            Stage::Holding => {
-                let all = client.guard.is_some_and(|g| g.seats.is_all());
-                let fence = client.guard.map_or(0, |g| g.fence);
-                add(true, release);
-                add(menu.renew, Request::Renew { who });
-                add(menu.extend, Request::Extend { who });
-                add(menu.release_with_value, with_value);
-                add(menu.put, Request::Put { who });
-                add(menu.downgrade && all, Request::Downgrade { who, fence });
-                add(menu.upgrade && !all && !client.upgraded, Request::Upgrade { who });
-            }
-            Stage::Upgrading => {
-                add(true, Request::Upgrade { who });
-                add(menu.withdraw, Request::WithdrawUpgrade { who });
-                add(true, release);
-                add(menu.renew, Request::Renew { who });
-            }
-            Stage::Downgrading => {
-                let fence = client.guard.map_or(0, |g| g.fence);
-                add(true, Request::Downgrade { who, fence });
-                add(true, release);
-            }
-            Stage::Lost => {
-                add(true, release);
-                add(menu.release_with_value, with_value);
-                add(menu.put, Request::Put { who });
-            }
-            Stage::Over => {}
-        }
-    }
-
-    fn note_landmarks(&self, turned: &Turned<'_>, seen: &[Seen]) {
-        use Landmark as L;
-        let (before, after) = (turned.before, turned.after);
-        self.reach(L::HandedOver, after.holders.iter().any(|h| !h.picked_up));
-        self.reach(L::SharedByTwo, 1 < after.holders.len());
-        for (member, how) in &turned.effects.gone {
-            let was = before.holder(self.table.slot(*member));
-            match how {
-                Departure::Expired => {
-                    let picked_up = was.is_some_and(|h| h.picked_up);
-                    self.reach(if picked_up { L::LeaseExpired } else { L::NotPickedUp }, true);
-                }
-                Departure::Stolen(_) => self.reach(L::Stolen, true),
-                Departure::Evicted(_) => self.reach(L::Evicted, true),
-                Departure::Answered => self.reach(L::Answered, true),
-                _ => {}
-            }
-        }
-        let left = |w: &watch::Waits| {
-            let here = after.waiter(w.slot).is_some() || after.holder(w.slot).is_some();
-            !here && turned.request.who() != Some(w.slot)
-        };
-        let answered = !turned.effects.gone.is_empty();
-        self.reach(L::PlaceExpired, !answered && before.waiters.iter().any(left));
-        self.reach(L::ValueWritten, after.value.is_some() && before.value != after.value);
-        let priority = |w: &watch::Waits| {
-            let wish = seen[usize::from(w.slot)].wish.map(usize::from);
-            wish.map_or(0, |wish| self.table.wishes[wish].priority)
-        };
-        for pair in after.waiters.windows(2).filter(|p| !p[0].upgrade) {
-            let (first, second) = (&pair[0], &pair[1]);
-            let key = |w: &watch::Waits| seen[usize::from(w.slot)].key.map_or(u8::MAX, |k| k.1);
-            let urgent = priority(second) < priority(first);
-            self.reach(L::HeadStart, urgent && key(second) < key(first));
-            let aged = priority(first) < priority(second);
-            self.reach(L::AgedPastHeadStart, aged && key(first) < key(second));
-        }
-        let Some(who) = turned.request.who() else {
-            let moved = matches!(turned.reply, Reply::Evicted(Evicted::FenceMoved(_)));
-            return self.reach(L::FenceMoved, moved);
-        };
-        let (was, is) = (before.holder(who), after.holder(who));
-        match (turned.request, turned.reply) {
-            (Request::Acquire { .. }, Reply::Verdict(verdict)) => match verdict {
-                Verdict::Granted(_) => self.reach(L::GrantedAgain, was.is_some()),
-                Verdict::Busy(_) => self.reach(L::Busy, true),
-                Verdict::Value(_) => self.reach(L::AnsweredAtOnce, true),
-                Verdict::Refused(Refusal::Withdrawn) => self.reach(L::WithdrawnRefused, true),
-                Verdict::Refused(Refusal::Departed(_)) => self.reach(L::DepartedRefused, true),
-                Verdict::Refused(Refusal::Mismatch { .. }) => self.reach(L::MismatchRefused, true),
-                _ => {}
-            },
-            (Request::Upgrade { .. }, Reply::Verdict(verdict)) => match verdict {
-                Verdict::Granted(_) => self.reach(L::Upgraded, true),
-                Verdict::Queued(_) => self.reach(L::UpgradeQueued, true),
-                Verdict::Refused(Refusal::UpgradePending) => {
-                    self.reach(L::SecondUpgraderRefused, true);
-                }
-                _ => {}
-            },
-            (Request::WithdrawUpgrade { .. }, _) => {
-                let queued = before.waiter(who).is_some();
-                self.reach(L::UpgradeWithdrawnInQueue, queued && is.is_some());
-                let raised = was.is_some_and(|h| h.seats.is_all());
-                self.reach(L::UpgradeWithdrawnAfterGrant, raised && is.is_some());
-            }
-            (Request::Downgrade { fence, .. }, Reply::Change(change)) => {
-                self.reach(L::Downgraded, matches!(change, Change::Done(_)));
-                self.reach(L::LateDowngrade, is.is_some_and(|h| h.fence != fence));
-            }
-            (Request::Extend { .. }, Reply::Renewal(Ok(_))) => self.reach(L::Extended, true),
-            (_, Reply::Renewal(Err(Departure::Evicted(_) | Departure::Stolen(_)))) => {
-                self.reach(L::ToldWhy, true);
-            }
-            (Request::Release { .. }, Reply::Release(Release::Released)) => {
-                self.reach(L::ReleasedAgain, was.is_none());
-            }
-            (_, Reply::Change(Change::NotHeld(_))) => self.reach(L::WriteRefused, true),
-            _ => {}
-        }
-    }
-}
-
-/// What a client gives up before it asks, whatever the answer will be.
-fn before_sending(client: &mut Client, request: Request) {
-    match request {
-        Request::Acquire { wish, .. } => client.wish = wish,
-        Request::Upgrade { .. } => client.upgraded = true,
-        Request::WithdrawUpgrade { .. } => client.stage = Stage::Holding,
-        Request::Downgrade { .. } => {
-            client.guard = client.guard.map(|g| Guard { seats: SHARE, ..g });
-        }
-        Request::Withdraw { .. } | Request::Release { .. } => end_life(client),
-        _ => {}
-    }
-}
-
-/// What a client makes of silence.
-fn without_answer(client: &mut Client, request: Request) {
-    match request {
-        Request::Acquire { .. } if client.stage == Stage::Fresh => client.stage = Stage::Unsure,
-        Request::Upgrade { .. } => client.stage = Stage::Upgrading,
-        Request::Downgrade { .. } => client.stage = Stage::Downgrading,
-        _ => {}
-    }
-}
-
-fn end_life(client: &mut Client) {
-    *client = Client {
-        life: client.life + 1,
-        stage: Stage::Fresh,
-        wish: 0,
-        guard: None,
-        upgraded: false,
-    };
 }
 
 /// The guards that are valid now, but for those of whoever was evicted and not told yet: force
@@ -633,7 +343,7 @@ impl Model for Lock {
         all.push(Property::always(BACKED, |lock: &Lock, world: &World| {
             let snap = Snap::of(&lock.table, &world.cell, lock.at(world));
             valid_guards(world).all(|(slot, guard)| {
-                let backed = |h: &watch::Held| h.seats == guard.seats || h.seats.is_all();
+                let backed = |h: &Held| h.seats == guard.seats || h.seats.is_all();
                 snap.holder(slot).is_some_and(backed)
             })
         }));

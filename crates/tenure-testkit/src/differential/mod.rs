@@ -35,6 +35,9 @@ pub struct Subject {
     /// Whether the store remembers those who have released; a store that no request reaches late
     /// has no need to.
     pub remembers_released: bool,
+    /// Whether looking at a lock also ends what is over in it, or only shows it as ended. It makes a
+    /// difference to when a lock is handed on, and so to when it has to be picked up.
+    pub looking_ends: bool,
     /// Whether the test makes calls fail: an unknown outcome is then asked for again, and
     /// evictions, which cannot be, are left out.
     pub faulty: bool,
@@ -55,7 +58,7 @@ impl std::fmt::Debug for Subject {
 /// With the first difference, and the commands up to it.
 pub async fn compare(subject: &Subject, commands: &[Command]) -> Result<(), String> {
     let cast = Cast::new();
-    let mut model = Model::default();
+    let mut model = Model::new(subject.looking_ends);
     let mut fences = Fences::default();
     for (at, command) in commands.iter().enumerate() {
         if let Command::Pass(time) = command {

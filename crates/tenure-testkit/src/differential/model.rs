@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tenure_core::backend::Departure;
 use tenure_core::machine::{Cell, Now, Turn};
-use tenure_core::{Fence, MemberId, Micros, Seats};
+use tenure_core::{Fence, LockName, MemberId, Micros, Seats, View};
 
 use super::command::{Cast, Command, Who, eviction, value};
 use super::outcome::Seen;
@@ -13,11 +13,16 @@ use super::outcome::Seen;
 /// A cell per name, on a clock that stands still but for what passes.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    looking_ends: bool,
     now: Micros,
     cells: HashMap<usize, Cell>,
 }
 
 impl Model {
+    pub(super) fn new(looking_ends: bool) -> Self {
+        Self { looking_ends, ..Self::default() }
+    }
+
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
     }
@@ -116,15 +121,22 @@ impl Model {
         answer
     }
 
-    fn view(&mut self, cast: &Cast, n: usize) -> tenure_core::View {
-        self.turn(n, |_| ());
-        self.cells[&n].view(cast.name(n).clone(), self.now)
+    fn view(&mut self, cast: &Cast, n: usize) -> View {
+        self.look(cast.name(n).clone(), n)
+    }
+
+    fn look(&mut self, name: LockName, n: usize) -> View {
+        if self.looking_ends {
+            self.turn(n, |_| ());
+            return self.cells[&n].view(name, self.now);
+        }
+        let mut cell = self.cells.get(&n).cloned().unwrap_or_default();
+        Turn::begin(&mut cell, Now::Store(self.now), Fence::new(1)).end();
+        cell.view(name, self.now)
     }
 
     fn fence_of(&mut self, n: usize, member: MemberId) -> Fence {
-        self.turn(n, |_| ());
-        let name = tenure_core::LockName::new("any").expect("a valid name");
-        let view = self.cells[&n].view(name, self.now);
+        let view = self.look(LockName::new("any").expect("a valid name"), n);
         view.holders.iter().find(|h| h.member == member).map_or(Fence::ZERO, |h| h.fence)
     }
 }

@@ -1,0 +1,143 @@
+//! What the tests share.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use tempfile::TempDir;
+use tenure_backend_file::{FileBackend, FileConfig};
+use tenure_core::backend::DynBackend;
+use tenure_core::clock::SystemClock;
+use tenure_core::{LockGuard, LockManager};
+use tenure_testkit::lock_taker::{Doing, Fleet, Job};
+
+/// The variable that says what another process does, if it is not a taker.
+pub(crate) const ROLE: &str = "TENURE_TEST_ROLE";
+/// The variable that says where.
+pub(crate) const STORE: &str = "TENURE_TEST_STORE";
+/// How long a state is waited for that has to come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A ttl that no test waits for.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// The lock of most tests.
+pub(crate) const X: &str = "x";
+
+pub(crate) fn backend(store: &str) -> Arc<dyn DynBackend> {
+    let config = FileConfig::from_url(store).unwrap();
+    Arc::new(FileBackend::open(&config, Arc::new(SystemClock)).unwrap())
+}
+
+/// A store, and next to it a place for histories; gone with the test.
+pub(crate) struct Stage {
+    dir: TempDir,
+    query: &'static str,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With parameters of the store's URL.
+    pub(crate) fn with(query: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, query }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("locks")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}{}", self.root().display(), self.query)
+    }
+
+    pub(crate) fn manager(&self) -> LockManager {
+        LockManager::new(backend(&self.url())).unwrap()
+    }
+
+    /// A fleet with a history of its own.
+    pub(crate) fn fleet(&self, seed: u64) -> Fleet {
+        let history = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
+        Fleet::new(&history, seed, this_program).unwrap()
+    }
+
+    pub(crate) fn job(&self, ttl: Duration) -> Job {
+        Job { ttl, ..Job::new(&self.url(), X) }
+    }
+
+    /// What there is in the store when nobody uses it any more, besides what has to be.
+    pub(crate) fn left(&self, names: &[&str]) -> Vec<String> {
+        for name in names {
+            // Nobody evicts the dead until somebody asks, and with the last of them goes what all
+            // of them left.
+            let mut fleet = self.fleet(0);
+            let job = Job { names: vec![(*name).to_owned()], ..self.job(LONG).holding() };
+            let last = fleet.start(&job).unwrap();
+            fleet.until(&last, Doing::Holding).unwrap();
+            fleet.kill(&last).unwrap();
+            let guard = acquire(&self.manager(), name, LONG);
+            block_on(guard.release()).unwrap();
+        }
+        until("the last manager's thread has ended", || proc_files(&self.root()).is_empty());
+        let mut left = Vec::new();
+        for name in names_in(&self.root()) {
+            let path = self.root().join(&name);
+            if !name.ends_with(".lock") {
+                left.extend(names_in(&path).into_iter().map(|file| format!("{name}/{file}")));
+                continue;
+            }
+            let mut needed = vec!["cur-", "rec-", "FORMAT"];
+            for file in names_in(&path) {
+                match needed.iter().position(|kind| file.starts_with(kind)) {
+                    Some(index) => drop(needed.remove(index)),
+                    None => left.push(format!("{name}/{file}")),
+                }
+            }
+        }
+        left
+    }
+}
+
+fn proc_files(root: &Path) -> Vec<String> {
+    names_in(&root.join("procs")).into_iter().filter(|n| n.starts_with("proc-")).collect()
+}
+
+/// This program again, as `another_process`.
+pub(crate) fn this_program() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "another_process", "--nocapture"]);
+    command
+}
+
+pub(crate) fn acquire(manager: &LockManager, name: &str, ttl: Duration) -> LockGuard {
+    block_on(manager.lock(name).ttl(ttl).wait_timeout(PATIENCE).acquire()).unwrap()
+}
+
+/// The names in a directory, in order; none if there is no directory.
+pub(crate) fn names_in(path: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[allow(clippy::disallowed_methods, reason = "tests measure real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits until something is seen to be so.
+#[allow(clippy::disallowed_methods, reason = "tests wait for an observed state")]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let give_up = now() + PATIENCE;
+    while !is_so() {
+        assert!(now() < give_up, "never seen: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
