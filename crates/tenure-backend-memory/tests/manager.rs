@@ -252,3 +252,37 @@ async fn whoever_watches_a_lock_is_told_of_a_loss_that_the_store_told_to_its_rel
     assert!(matches!(answer, Err(NotReleased::AlreadyLost(LossReason::Expired))), "{answer:?}");
     assert_eq!(soon(told).await, LossReason::Expired);
 }
+
+#[tokio::test]
+async fn a_lost_lock_is_given_back_when_its_lease_can_end_or_its_guard_is_dropped_and_not_before() {
+    let (locks, clock, _) = still();
+    let lost = async |name: &str| {
+        let guard = locks.lock(name).ttl(TTL).auto_renew(false).acquire().await.unwrap();
+        let (deadline, end) = guard.deadlines();
+        clock.advance(deadline.since(clock.now()));
+        guard.lost().await;
+        // Whatever the loss set going is done.
+        for _ in 0..100 {
+            locks.close(TTL).await.unwrap();
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        assert!(locks.is_locked(name).await.unwrap(), "{name}: its user is still stopping");
+        (guard, end)
+    };
+    let free = async |name: &str| {
+        let seen = async {
+            while locks.is_locked(name).await.unwrap() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TTL, seen).await.unwrap();
+    };
+    let (guard, end) = lost("x").await;
+    drop(guard);
+    free("x").await;
+    assert!(clock.now() < end, "long before the store would have ended it");
+
+    let (_guard, end) = lost("y").await;
+    clock.advance(end.since(clock.now()) + Duration::from_millis(2));
+    free("y").await;
+}

@@ -75,6 +75,8 @@ pub(crate) async fn acquire(inner: Arc<Inner>, wish: Wish) -> Result<Acquired> {
     let context = |error| inner.context(error, "acquiring", Some(&run.wish.claim.name));
     match ended {
         Ok(Acquired::Guard(guard)) => {
+            // Granted while the manager was being shut down: dropped here, the janitor releases it.
+            inner.check_open().map_err(context)?;
             inner.metrics().acquired(guard.acquired_after(started));
             Ok(Acquired::Guard(guard))
         }
@@ -308,7 +310,15 @@ impl Run<'_> {
                 stolen: true,
                 reason: Reason { by, why: why.into() },
             };
-            let evicted = self.inner.backend().evict(&self.wish.claim.name, &eviction).await?;
+            let evicted = match self.inner.backend().evict(&self.wish.claim.name, &eviction).await {
+                Ok(evicted) => evicted,
+                // It is tried again when the holder is looked at next.
+                Err(error) if error.kind().is_transient() => {
+                    self.inner.metrics().store_error("evict", error.kind());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if matches!(evicted, crate::backend::Evicted::Done(_)) {
                 self.inner.metrics().stale_claimed();
             }
@@ -506,7 +516,10 @@ impl<'a> Attempt<'a> {
             keeper.care_for(&self.lease, due);
         }
         self.stop_waiting();
-        Some(LockGuard::new(self.inner.clone(), self.lease.clone(), self.claim.details.clone()))
+        let (lease, details) = (self.lease.clone(), self.claim.details.clone());
+        let guard = LockGuard::new(self.inner.clone(), lease, details);
+        // After the lease is in care, where a shutdown finds it: one of the two lets it go.
+        self.inner.check_open().is_ok().then_some(guard)
     }
 
     /// Begins to wait, or goes on waiting; answers whether an event will tell.

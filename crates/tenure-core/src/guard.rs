@@ -526,14 +526,19 @@ fn needs_all_seats() -> Error {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         let (inner, lease) = (&self.watch.inner, &self.watch.lease);
-        if lease.phase.get() != Phase::Held {
+        let phase = lease.phase.get();
+        // A forked child has no keeper's thread, and the lock is its parent's.
+        if !matches!(phase, Phase::Held | Phase::Lost) || lease.is_forked() {
             return;
         }
-        if let Some(reason) = lease.loss(&**inner.clock()) {
-            return self.watch.tell_lost(&reason);
+        if phase == Phase::Held
+            && let Some(reason) = lease.loss(&**inner.clock())
+        {
+            self.watch.tell_lost(&reason);
         }
         if !lease.phase.release() {
-            return;
+            // Lost: whoever had to stop has stopped.
+            return inner.keeper().give_back(lease);
         }
         inner.keeper().let_go(lease);
         inner.metrics().let_go(self.held_for());

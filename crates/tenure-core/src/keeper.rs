@@ -112,22 +112,39 @@ impl Keeper {
         }
     }
 
-    /// Loses a lease, once: tells, and lets the janitor give back what may still be there.
+    /// Loses a lease, once, and tells. What may still be at the store is given back when the lease
+    /// can end there by itself, or when its guard is dropped: until then whoever worked under it is
+    /// stopping, and nobody else may begin.
     pub(crate) fn lose(&self, lease: &Arc<Lease>, reason: LossReason) {
         let word = reason.as_str();
         if !lease.lose(reason) {
             return;
         }
-        self.let_go(lease);
         let now = self.clock.now();
-        let (ttl, held_for) = {
+        let (end, held_for) = {
             let times = lease.times.lock();
-            (times.ttl, now.since(times.acquired_at))
+            (times.end, now.since(times.acquired_at))
         };
+        self.look_again(lease, end);
         self.metrics.lost(word);
         self.metrics.let_go(held_for);
         tracing::warn!(lock = %lease.name, holder = %lease.id.holder(), reason = word, "lock lost");
-        let until = now.plus(ttl);
+    }
+
+    /// Lets the janitor give back what may still be at the store of a lost lease; once.
+    pub(crate) fn give_back(&self, lease: &Arc<Lease>) {
+        if lease.phase.get() != Phase::Lost {
+            return;
+        }
+        let (key, ttl) = {
+            let mut times = lease.times.lock();
+            (times.key.take(), times.ttl)
+        };
+        let Some(key) = key else {
+            return;
+        };
+        self.timers.remove(key);
+        let until = self.clock.now().plus(ttl);
         self.clean_up(Job::Release { lease: lease.clone(), until });
     }
 }
@@ -233,7 +250,16 @@ impl Rounds {
                 timers.reschedule(key, due);
                 renew
             }
-            Phase::Releasing | Phase::Lost | Phase::Gone => false,
+            Phase::Lost => {
+                let end = lease.times.lock().end;
+                if now < end {
+                    timers.reschedule(key, end);
+                } else {
+                    self.keeper.give_back(lease);
+                }
+                false
+            }
+            Phase::Releasing | Phase::Gone => false,
         }
     }
 

@@ -427,6 +427,7 @@ impl LockManager {
         for timed in keeper.timers.all() {
             if let Timed::Lease(lease) = timed {
                 keeper.lose(&lease, LossReason::ShutDown);
+                keeper.give_back(&lease);
             }
         }
         let limit = keeper.sleep_until(self.inner.clock().now().plus(timeout));

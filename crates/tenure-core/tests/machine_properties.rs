@@ -2,6 +2,8 @@
 //! can go through, with every rule of a lock checked after every step. `TENURE_MODELS=full` runs
 //! two hundred times as many.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test, its helpers included")]
+
 #[path = "machine_properties/commands.rs"]
 mod commands;
 #[path = "machine_properties/edits.rs"]

@@ -1,11 +1,13 @@
 //! Every future of the manager, dropped at every point at which it can be, leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_backend_memory::{Failure, MemoryBackend, Operation};
 use tenure_core::backend::DynBackend;
-use tenure_core::{LockGuard, LockManager, Seats, View};
+use tenure_core::{ErrorKind, LockGuard, LockManager, Seats, View};
 use tenure_testkit::cancel::{Polled, Yielding, polled};
 use tenure_testkit::scripted_register::{Judge, ScriptedRegister};
 
@@ -44,7 +46,9 @@ impl Scene {
     }
 }
 
-fn scenes() -> Vec<(&'static str, Box<dyn Fn() -> Scene>)> {
+type MakeScene = Box<dyn Fn() -> Scene>;
+
+fn scenes() -> Vec<(&'static str, MakeScene)> {
     fn scene(backends: [Arc<dyn DynBackend>; 2]) -> Scene {
         let [mine, other] = backends.map(|backend| {
             LockManager::new(Arc::new(Yielding::new(backend))).expect("a manager starts")
@@ -152,10 +156,10 @@ fn an_acquire_that_is_handed_the_lock() {
         let outcome = std::thread::scope(|threads| {
             threads.spawn(|| {
                 // Released as soon as somebody waits, or not waited for any more.
-                let tried = std::time::Instant::now();
-                while Scene::block(scene.other.inspect("x")).unwrap().waiters.is_empty()
-                    && tried.elapsed() < Duration::from_millis(20)
-                {
+                for _ in 0..2000 {
+                    if !Scene::block(scene.other.inspect("x")).unwrap().waiters.is_empty() {
+                        break;
+                    }
                     std::thread::yield_now();
                 }
                 Scene::block(holder.release()).unwrap();
@@ -375,5 +379,22 @@ fn work_under_a_lock() {
         }
         scene.assert_nothing_left(point);
         over(&outcome)
+    });
+}
+
+/// A shutdown that comes at any point of an acquire: no guard outlives it.
+#[test]
+fn a_shutdown_while_a_lock_is_acquired() {
+    at_every_point("acquire, shut down", |scene, point| {
+        let mut acquire = std::pin::pin!(scene.mine.acquire("x", TTL));
+        let ended = matches!(polled(acquire.as_mut(), point), Polled::Ended(_));
+        if ended {
+            return true;
+        }
+        Scene::block(scene.mine.shutdown(Duration::from_secs(10))).unwrap();
+        let error = Scene::block(acquire).expect_err("the manager is shut down");
+        assert_eq!(error.kind(), ErrorKind::ShutDown, "shut down at {point}");
+        scene.assert_nothing_left(point);
+        false
     });
 }

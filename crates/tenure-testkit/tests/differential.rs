@@ -1,5 +1,7 @@
 //! Stores and the pure machine answer the same random commands alike.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
 //! The adaptor makes a full backend of a register, whatever that loses, delays and refuses.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenure_core::{Fence, LockManager, Result};
 use tenure_core::backend::DynBackend;
+use tenure_core::{Fence, LockManager, Result};
 use tenure_testkit::conformance::{BoxFuture, Store, run};
 use tenure_testkit::scripted_register::{Call, Fault, Judge, ScriptedRegister, Storm};
 use tenure_testkit::seed::seed;
@@ -91,7 +93,8 @@ fn stale_reads_neither_break_exclusion_nor_the_order_of_fences() {
         std::thread::scope(|threads| {
             for _ in 0..PROCESSES {
                 threads.spawn(|| {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_all().build();
                     runtime.unwrap().block_on(contend(&register, &inside, ROUNDS));
                 });
             }

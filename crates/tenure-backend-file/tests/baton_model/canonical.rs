@@ -7,7 +7,9 @@
 //!   may be numbered from 0, and a number that appears nowhere may be given out again: nothing in
 //!   the whole state could tell it from a new one;
 //! - *generations* are compared by order only, and with the clock floor each new one is above all
-//!   that were ever made, so the ones that appear may be replaced by their ranks.
+//!   that were ever made, so the ones that appear may be replaced by their ranks. (Where dead locks
+//!   revive, a live one goes on with the next number; that this, too, is above all that were ever
+//!   made is checked at every step, which is what makes the ranks right there.)
 //!
 //! The order that the processes are put in looks at their tokens only as "mine" and "not mine";
 //! processes that look alike keep their places. That may leave two representatives where one would
@@ -163,6 +165,10 @@ impl Names for Dir {
             names.generation(&mut version.generation);
             names.tok(&mut version.tok);
         }
+        if let Some(version) = &mut self.dead {
+            names.generation(&mut version.generation);
+            names.tok(&mut version.tok);
+        }
         for record in &mut self.records {
             names.generation(&mut record.prev);
             names.tok(&mut record.tok);
@@ -187,9 +193,12 @@ impl Names for Attempt {
 impl Names for Proc {
     fn rename(&mut self, names: &mut impl Renaming) {
         match &mut self.pc {
-            Pc::Publish { generation, tok } => {
+            Pc::Publish { generation, tok } | Pc::CheckBurials { generation, tok } => {
                 names.generation(generation);
                 names.tok(tok);
+            }
+            Pc::ClearRemains { generation } | Pc::RemoveRemains { generation } => {
+                names.generation(generation);
             }
             Pc::RecheckRead(version) => {
                 names.generation(&mut version.generation);
@@ -198,6 +207,7 @@ impl Names for Proc {
             Pc::Watch(tok) => names.tok(tok),
             _ => {}
         }
+        self.first.iter_mut().for_each(|generation| names.generation(generation));
         let toks = [&mut self.claim, &mut self.releasing, &mut self.evicts];
         toks.into_iter().flatten().for_each(|tok| names.tok(tok));
         if let Some(version) = &mut self.view {
@@ -214,9 +224,6 @@ impl Names for Proc {
             }
         }
         let attempts = [&mut self.attempt, &mut self.late];
-        attempts
-            .into_iter()
-            .flatten()
-            .for_each(|attempt| attempt.rename(names));
+        attempts.into_iter().flatten().for_each(|attempt| attempt.rename(names));
     }
 }

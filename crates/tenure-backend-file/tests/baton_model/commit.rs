@@ -1,14 +1,14 @@
 //! The rename and what is made of its reply.
 
 use super::config::{Baton, RetryRule, WithdrawRule};
-use super::state::{Attempt, Fault, Job, Pc, Record, State, Version};
+use super::state::{Attempt, Dir, Fault, Job, Pc, Record, State, Version};
 
 impl State {
     /// Whether the source of the rename is there to be renamed.
     pub(crate) fn can_commit(&self, attempt: Attempt) -> bool {
         self.dir
             .as_ref()
-            .is_some_and(|dir| dir.cur.contains(&attempt.from))
+            .is_some_and(|dir| dir.cur.contains(&attempt.from) || dir.dead == Some(attempt.from))
     }
 
     /// The server executes the rename: the only place where the register changes.
@@ -16,6 +16,7 @@ impl State {
         let before = self.dir.as_ref().and_then(|dir| dir.current());
         let dir = self.dir.as_mut().expect("checked by can_commit");
         dir.cur.retain(|version| *version != attempt.from);
+        dir.dead = dir.dead.filter(|version| *version != attempt.from);
         dir.cur.push(attempt.to);
         dir.cur.sort_unstable();
         if !model.has_files() {
@@ -25,6 +26,10 @@ impl State {
                 prev_tok: Some(attempt.from.tok),
                 holder: attempt.holder,
             }];
+        }
+        // Where dead locks revive, every single step is above all there ever was.
+        if model.revives() && attempt.to.generation <= self.highest {
+            self.fail(Fault::FenceNotRising);
         }
         self.highest = self.highest.max(attempt.to.generation);
 
@@ -73,7 +78,8 @@ impl State {
     /// Lists again after an error, revalidated.
     pub(crate) fn recheck(&mut self, p: usize, model: &Baton) {
         let attempt = self.procs[p].attempt.expect("an attempt to resolve");
-        let current = self.opened(p).and_then(|dir| dir.newest());
+        let dead = |dir: &Dir| if model.revives() { dir.dead } else { None };
+        let current = self.opened(p).and_then(|dir| dir.newest().or(dead(dir)));
         self.procs[p].pc = match current {
             Some(version) if version == attempt.to => Pc::Resolved,
             Some(version) if version == attempt.from => return self.not_yet(p, model),

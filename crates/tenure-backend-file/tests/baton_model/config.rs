@@ -19,13 +19,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     pub(crate) const fn of(processes: u8, acquisitions: u8) -> Self {
-        Self {
-            processes,
-            acquisitions,
-            crashes: 0,
-            prunes: 0,
-            power_losses: 0,
-        }
+        Self { processes, acquisitions, crashes: 0, prunes: 0, power_losses: 0 }
     }
 
     pub(crate) const fn crashes(mut self, each: u8) -> Self {
@@ -91,6 +85,17 @@ pub(crate) enum RetryRule {
     SameToken,
 }
 
+/// How an idle lock's directory goes away and comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PruneRule {
+    /// The dead mark is final: whoever sees it finishes the removal and makes a new directory.
+    Final,
+    /// The dead mark is a step like any other, from which the next acquisition moves on. A
+    /// directory is published dead, and removed only by taking the very mark away that was seen
+    /// before a burial was announced to whoever is about to publish.
+    Revivable,
+}
+
 /// The rules the processes follow. [`Rules::baton`] is the protocol, each other is a control.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
@@ -101,6 +106,11 @@ pub(crate) struct Rules {
     pub(crate) retry: RetryRule,
     /// `fsync` of the directory before a transition is reported.
     pub(crate) durable: bool,
+    pub(crate) prune: PruneRule,
+    /// Creators ask whether there was a burial since they found no directory.
+    pub(crate) counts_burials: bool,
+    /// Where dead locks revive, `FORMAT` is removed before the mark that may be moved on.
+    pub(crate) format_first: bool,
     /// A pruner works through its directory handle, not through the path.
     pub(crate) prune_by_handle: bool,
     /// A directory with neither `cur` nor `FORMAT` counts as pruned.
@@ -116,6 +126,9 @@ impl Rules {
             renew: RenewRule::InPlace,
             retry: RetryRule::FreshToken,
             durable: false,
+            prune: PruneRule::Final,
+            counts_burials: true,
+            format_first: true,
             prune_by_handle: true,
             remnant_is_pruned: true,
         }
@@ -162,6 +175,10 @@ impl Baton {
             renewals: false,
             starts_created: true,
         }
+    }
+
+    pub(crate) fn revives(&self) -> bool {
+        self.rules.prune == PruneRule::Revivable
     }
 
     pub(crate) const fn rules(mut self, rules: Rules) -> Self {

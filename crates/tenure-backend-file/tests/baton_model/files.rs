@@ -58,10 +58,8 @@ impl State {
                     SweepRule::PreviousGeneration => record.prev < current.generation,
                     SweepRule::Unreferenced => true,
                 };
-                (old && record.tok != current.tok).then_some(Name::Record {
-                    prev: record.prev,
-                    tok: record.tok,
-                })
+                (old && record.tok != current.tok)
+                    .then_some(Name::Record { prev: record.prev, tok: record.tok })
             }));
             names.extend(dir.heartbeats.iter().filter_map(|tok| {
                 let removed = proc.evicts == Some(*tok)
@@ -90,7 +88,8 @@ impl State {
                 proc.evicts = None;
                 proc.pc = Pc::Held;
             }
-            Job::Release | Job::Prune | Job::None => proc.forget(),
+            Job::Prune => proc.pc = Pc::LookBare,
+            Job::Release | Job::None => proc.forget(),
         }
     }
 
@@ -107,11 +106,8 @@ impl State {
         let Some(dir) = self.opened_mut(p) else {
             return;
         };
-        let live = dir
-            .current()
-            .is_some_and(|record| record.prev == prev && record.tok == tok);
-        dir.records
-            .retain(|record| record.prev != prev || record.tok != tok);
+        let live = dir.current().is_some_and(|record| record.prev == prev && record.tok == tok);
+        dir.records.retain(|record| record.prev != prev || record.tok != tok);
         if live {
             self.fail(Fault::LiveRecordRemoved);
         }

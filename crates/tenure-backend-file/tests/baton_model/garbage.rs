@@ -14,10 +14,17 @@ use super::state::{Dir, Job, Name, Pc, Proc, State, Tok, Version};
 
 impl State {
     pub(crate) fn drop_garbage(&mut self, model: &Baton) {
-        if model.detail == Detail::VisibleCalls {
+        let skips = match model.detail {
+            Detail::EveryCall => false,
+            // An old listing used again leads to nothing but another doomed attempt.
+            Detail::VisibleCalls => true,
+            Detail::Register => !model.old_listings,
+        };
+        if skips {
             self.skip_doomed_attempts(model);
         }
         self.drop_old_views(model);
+        self.drop_old_counts();
         self.drop_late_renames();
         self.drop_files(model);
         self.drop_list_entries(model);
@@ -60,6 +67,17 @@ impl State {
         }
     }
 
+    /// Only who is about to publish a directory asks for burials.
+    fn drop_old_counts(&mut self) {
+        for proc in &mut self.procs {
+            proc.counted &= proc.job == Job::Acquire && proc.pc != Pc::List;
+            proc.buried &= proc.counted;
+            if !matches!(proc.pc, Pc::Touch | Pc::CreateRecord) {
+                proc.first = None;
+            }
+        }
+    }
+
     /// A rename whose source is gone will fail whenever it is executed.
     fn drop_late_renames(&mut self) {
         for p in 0..self.procs.len() {
@@ -91,9 +109,7 @@ impl State {
         if let Some(dir) = self.on_disk.as_mut() {
             let current = dir.current();
             dir.records = current.into_iter().collect();
-            dir.records
-                .iter_mut()
-                .for_each(|record| record.prev_tok = None);
+            dir.records.iter_mut().for_each(|record| record.prev_tok = None);
             dir.heartbeats.clear();
         }
     }
@@ -105,10 +121,8 @@ impl State {
             let dir = self.opened(p);
             sweep.retain(|name| match *name {
                 Name::Record { prev, tok } => dir.is_some_and(|dir| {
-                    let exists = dir
-                        .records
-                        .iter()
-                        .any(|record| record.prev == prev && record.tok == tok);
+                    let exists =
+                        dir.records.iter().any(|record| record.prev == prev && record.tok == tok);
                     let owner = &self.procs[usize::from(tok.owner)];
                     let superseded = dir.newest().is_some_and(|cur| prev < cur.generation);
                     exists || (!superseded && owner.transition_tok() == Some(tok))
@@ -131,10 +145,7 @@ impl State {
             if proc.job == Job::Release && proc.claim != listed {
                 proc.lapsed = true;
             }
-            if proc
-                .claim
-                .is_some_and(|claim| !needs_heartbeat(proc, claim, model))
-            {
+            if proc.claim.is_some_and(|claim| !needs_heartbeat(proc, claim, model)) {
                 proc.swept = false;
             }
         }

@@ -28,11 +28,7 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     pub(crate) const fn baton() -> Self {
-        Self {
-            loss_is_final: true,
-            checks_link: true,
-            counts_from_before: true,
-        }
+        Self { loss_is_final: true, checks_link: true, counts_from_before: true }
     }
 }
 
@@ -84,10 +80,8 @@ pub(crate) enum Action {
 
 impl State {
     fn is_valid(&self) -> bool {
-        let has_guard = matches!(
-            self.stage,
-            Stage::Holding | Stage::Beating | Stage::Written | Stage::Listed
-        );
+        let has_guard =
+            matches!(self.stage, Stage::Holding | Stage::Beating | Stage::Written | Stage::Listed);
         has_guard && self.lease < TTL && !self.lost
     }
 
@@ -180,11 +174,7 @@ impl Model for Heartbeat {
             Action::Confirm => {
                 let late = self.loss_is_final && !state.is_valid();
                 state.stage = if late { Stage::Gone } else { Stage::Holding };
-                state.lease = if self.counts_from_before {
-                    state.renewal
-                } else {
-                    0
-                };
+                state.lease = if self.counts_from_before { state.renewal } else { 0 };
                 state.lost = false;
             }
             Action::Sweep => {
@@ -216,13 +206,10 @@ impl Model for Heartbeat {
             Property::sometimes("a holder is evicted", |_, state: &State| {
                 state.evicted && state.stage == Stage::Holding
             }),
-            Property::sometimes(
-                "a renewal is under way as the proof is found",
-                |_, state| {
-                    let state: &State = state;
-                    state.proven && state.stage == Stage::Beating
-                },
-            ),
+            Property::sometimes("a renewal is under way as the proof is found", |_, state| {
+                let state: &State = state;
+                state.proven && state.stage == Stage::Beating
+            }),
             Property::sometimes("a renewal is refused", |_, state: &State| {
                 state.stage == Stage::Gone && state.lost && state.evicted
             }),

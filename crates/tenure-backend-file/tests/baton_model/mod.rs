@@ -7,7 +7,8 @@
 //! old when it is used, power loss before an `fsync`.
 //!
 //! Reading order: [`config`] says what is switched on, [`state`] what there is, [`register`],
-//! [`commit`], [`files`] and [`prune`] what a process does, [`environment`] what happens to it, [`model`] which
+//! [`commit`], [`files`] [`prune`] and [`revival`] what a
+//! process does, [`environment`] what happens to it, [`model`] which
 //! step may come next,
 //! [`properties`] what must hold, [`canonical`] and [`garbage`]
 //! why the state space is finite, [`run`] how it is
@@ -28,5 +29,6 @@ pub(crate) mod model;
 pub(crate) mod properties;
 pub(crate) mod prune;
 pub(crate) mod register;
+pub(crate) mod revival;
 pub(crate) mod run;
 pub(crate) mod state;

@@ -47,10 +47,7 @@ impl Model for Baton {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let creator = Tok {
-            owner: 0,
-            number: 0,
-        };
+        let creator = Tok { owner: 0, number: 0 };
         let dir = self.starts_created.then(|| Dir::fresh(1, creator));
         let power = 0 < self.bounds.power_losses;
         let proc = Proc::new(self.bounds.acquisitions, self.bounds.crashes);
@@ -107,12 +104,14 @@ impl Model for Baton {
             Choice::RecheckStale => state.recheck_stale(p, self),
             Choice::LookAgain => state.look_again(p),
             Choice::Evict(holder) => state.decide_to_evict(p, holder),
-            Choice::Executed if state.procs[p].pc == Pc::PruneRename => state.mark_dead(p, true),
+            Choice::Executed if state.procs[p].pc == Pc::PruneRename => {
+                self.kill(&mut state, p, true);
+            }
             Choice::ExecutedUnanswered if state.procs[p].pc == Pc::PruneRename => {
-                state.mark_dead(p, false);
+                self.kill(&mut state, p, false);
             }
             Choice::Refused if state.procs[p].pc == Pc::PruneRename => {
-                state.procs[p].pc = Pc::PruneRecheck;
+                state.procs[p].pc = if self.revives() { Pc::Drop } else { Pc::PruneRecheck };
             }
             Choice::Executed => state.rename_answered(p, self),
             Choice::ExecutedUnanswered => state.rename_unanswered(p, self),
@@ -143,6 +142,14 @@ impl Model for Baton {
 }
 
 impl Baton {
+    fn kill(&self, state: &mut State, p: usize, answered: bool) {
+        if self.revives() {
+            state.kill(p, answered);
+        } else {
+            state.mark_dead(p, answered);
+        }
+    }
+
     fn canonical(&self, mut state: State) -> State {
         state.drop_garbage(self);
         canonical(state, self.rules.fence == FenceRule::ClockFloor)
@@ -158,6 +165,10 @@ impl Baton {
             Pc::Open
                 | Pc::Build
                 | Pc::Publish { .. }
+                | Pc::CountBurials { .. }
+                | Pc::CheckBurials { .. }
+                | Pc::ClearRemains { .. }
+                | Pc::RemoveRemains { .. }
                 | Pc::List
                 | Pc::Read
                 | Pc::Watch(_)
@@ -236,8 +247,21 @@ impl Baton {
     /// The next call of process `p`, where it has no choice. `None`: it changes nothing.
     fn step(&self, state: &mut State, p: usize) -> Option<()> {
         match state.procs[p].pc {
-            Pc::Open => state.open(p),
+            Pc::Open => state.open(p, self),
+            Pc::Build if self.revives() => state.build_stillborn(p),
             Pc::Build => state.build(p),
+            Pc::Publish { generation, tok } if self.revives() => {
+                state.publish_stillborn(p, generation, tok);
+            }
+            Pc::CountBurials { seen } => state.count_burials(p, seen),
+            Pc::CheckBurials { generation, tok } => {
+                state.check_burials(p, generation, tok, self);
+            }
+            Pc::ClearRemains { generation } => state.clear_remains(p, generation),
+            Pc::RemoveRemains { generation } => state.remove_remains(p, generation),
+            Pc::Bury => state.bury(p),
+            Pc::LookBare => state.look_bare(p),
+            Pc::MarkBurial => state.mark_burial(p, self),
             Pc::Publish { generation, tok } => state.publish(p, generation, tok),
             Pc::List => state.list(p, self)?,
             Pc::Read => state.read(p),
@@ -256,6 +280,7 @@ impl Baton {
             Pc::PruneRecheck => state.prune_recheck(p),
             Pc::CleanFiles => state.clean_files(p),
             Pc::CleanFormat => state.clean_format(p, self),
+            Pc::CleanDead if self.revives() => state.unlink_mark(p, self),
             Pc::CleanDead => state.clean_dead(p),
             Pc::RemoveDir => state.remove_dir(p),
             Pc::Idle | Pc::Watch(_) | Pc::Rename | Pc::Held | Pc::PruneRename => return None,

@@ -32,9 +32,7 @@ fn promises() -> Vec<Property<Baton>> {
         }),
         Property::always(HOLDER_IS_LISTED, |_, state: &State| {
             let dir = state.dir.as_ref();
-            let listed = dir
-                .and_then(|dir| dir.current())
-                .and_then(|record| record.holder);
+            let listed = dir.and_then(|dir| dir.current()).and_then(|record| record.holder);
             all_valid(state, |proc| proc.handle && proc.claim == listed)
         }),
         // Grants are compared in the order in which they enter the register. That lies between
@@ -79,13 +77,19 @@ fn promises() -> Vec<Property<Baton>> {
         Property::always(NEVER_STUCK, |model: &Baton, state: &State| {
             state.dir.as_ref().is_none_or(|dir| {
                 if !dir.cur.is_empty() {
-                    return dir.format && !dir.dead;
+                    return dir.dead.is_none() && (dir.format || model.revives());
                 }
                 // Without the rule for remnants, somebody must still have it in hand.
-                let in_hand =
-                    |proc: &Proc| proc.handle && !matches!(proc.pc, Pc::Idle | Pc::Open | Pc::List);
-                let usable = model.rules.remnant_is_pruned || dir.is_empty();
-                dir.dead || (!dir.format && (usable || any(state, in_hand)))
+                let in_hand = |proc: &Proc| {
+                    proc.handle && !matches!(proc.pc, Pc::Idle | Pc::Open | Pc::List | Pc::Drop)
+                };
+                let remains = if model.revives() {
+                    !dir.format || dir.records.is_empty()
+                } else {
+                    !dir.format && model.rules.remnant_is_pruned
+                };
+                let free = remains || dir.is_empty();
+                dir.dead.is_some() || free || any(state, in_hand)
             })
         }),
     ]
@@ -94,37 +98,22 @@ fn promises() -> Vec<Property<Baton>> {
 fn exercises(model: &Baton) -> Vec<Property<Baton>> {
     let mut properties = vec![
         Property::sometimes("a lost reply is resolved as won", |_, state: &State| {
+            any(state, |proc| proc.pc == Pc::Resolved && proc.job == Job::Acquire)
+        }),
+        Property::sometimes("a release with a lost reply is resolved", |_, state: &State| {
+            any(state, |proc| proc.pc == Pc::Resolved && proc.job == Job::Release)
+        }),
+        Property::sometimes("a live holder that lapsed is evicted", |_, state: &State| {
             any(state, |proc| {
-                proc.pc == Pc::Resolved && proc.job == Job::Acquire
+                let lapsed = |other: &Proc| {
+                    other.claim.is_some() && other.claim == proc.evicts && other.lapsed
+                };
+                proc.pc == Pc::Won && any(state, lapsed)
             })
         }),
-        Property::sometimes(
-            "a release with a lost reply is resolved",
-            |_, state: &State| {
-                any(state, |proc| {
-                    proc.pc == Pc::Resolved && proc.job == Job::Release
-                })
-            },
-        ),
-        Property::sometimes(
-            "a live holder that lapsed is evicted",
-            |_, state: &State| {
-                any(state, |proc| {
-                    let lapsed = |other: &Proc| {
-                        other.claim.is_some() && other.claim == proc.evicts && other.lapsed
-                    };
-                    proc.pc == Pc::Won && any(state, lapsed)
-                })
-            },
-        ),
-        Property::sometimes(
-            "a grant comes too late to be a guard",
-            |_, state: &State| {
-                any(state, |proc| {
-                    proc.pc == Pc::Won && proc.job == Job::Acquire && proc.lapsed
-                })
-            },
-        ),
+        Property::sometimes("a grant comes too late to be a guard", |_, state: &State| {
+            any(state, |proc| proc.pc == Pc::Won && proc.job == Job::Acquire && proc.lapsed)
+        }),
     ];
     if 0 < model.bounds.crashes {
         properties.push(Property::sometimes(
@@ -150,11 +139,13 @@ fn exercises(model: &Baton) -> Vec<Property<Baton>> {
                 pruned && any(state, Proc::is_valid)
             },
         ));
+    }
+    if 0 < model.bounds.prunes && !model.revives() {
         properties.push(Property::sometimes(
             "a late file makes the directory a remnant",
             |_, state: &State| {
                 let remnant = |dir: &super::state::Dir| {
-                    !dir.format && !dir.dead && dir.cur.is_empty() && !dir.is_empty()
+                    !dir.format && dir.dead.is_none() && dir.cur.is_empty() && !dir.is_empty()
                 };
                 state.dir.as_ref().is_some_and(remnant)
             },
@@ -198,9 +189,5 @@ fn any(state: &State, condition: impl FnMut(&Proc) -> bool) -> bool {
 }
 
 fn all_valid(state: &State, mut condition: impl FnMut(&Proc) -> bool) -> bool {
-    state
-        .procs
-        .iter()
-        .filter(|proc| proc.is_valid())
-        .all(&mut condition)
+    state.procs.iter().filter(|proc| proc.is_valid()).all(&mut condition)
 }

@@ -4,7 +4,7 @@
 //! every point in between somebody else can see that it is pruned and finish the work.
 
 use super::config::{Baton, FOR_EVER};
-use super::state::{Dir, Job, Pc, State};
+use super::state::{Dir, Job, Pc, State, Version};
 
 impl State {
     /// Builds the temporary directory. It is private until it is renamed, so building it is one
@@ -34,21 +34,18 @@ impl State {
     /// `cur` becomes `dead`: the same compare-and-set as any transition, and the last one.
     pub(crate) fn mark_dead(&mut self, p: usize, answered: bool) {
         let view = self.procs[p].view.expect("read before prune");
+        let tok = self.draw(p);
         let dir = self.opened_mut(p).expect("checked by can_prune");
         dir.cur.retain(|version| *version != view);
-        dir.dead = true;
+        dir.dead = Some(Version { tok, ..view });
         if self.prunes != FOR_EVER {
             self.prunes -= 1;
         }
-        self.procs[p].pc = if answered {
-            Pc::CleanFiles
-        } else {
-            Pc::PruneRecheck
-        };
+        self.procs[p].pc = if answered { Pc::CleanFiles } else { Pc::PruneRecheck };
     }
 
     pub(crate) fn prune_recheck(&mut self, p: usize) {
-        let dead = self.opened(p).is_some_and(|dir| dir.dead);
+        let dead = self.opened(p).is_some_and(|dir| dir.dead.is_some());
         self.procs[p].pc = if dead { Pc::CleanFiles } else { Pc::Drop };
     }
 
@@ -73,12 +70,13 @@ impl State {
         if let Some(dir) = dir {
             dir.format = false;
         }
-        self.procs[p].pc = Pc::CleanDead;
+        let last = model.revives() && !model.rules.format_first;
+        self.procs[p].pc = if last { Pc::RemoveDir } else { Pc::CleanDead };
     }
 
     pub(crate) fn clean_dead(&mut self, p: usize) {
         if let Some(dir) = self.opened_mut(p) {
-            dir.dead = false;
+            dir.dead = None;
         }
         self.procs[p].pc = Pc::RemoveDir;
     }

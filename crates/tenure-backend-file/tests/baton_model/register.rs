@@ -34,13 +34,14 @@ impl State {
     }
 
     /// The directory at the path, or that there is none.
-    pub(crate) fn open(&mut self, p: usize) {
+    pub(crate) fn open(&mut self, p: usize, model: &Baton) {
         let exists = self.dir.is_some();
         let proc = &mut self.procs[p];
         proc.handle = exists;
         proc.view = None;
         proc.pc = match proc.job {
             _ if exists => Pc::List,
+            Job::Acquire if model.revives() && !proc.counted => Pc::CountBurials { seen: false },
             Job::Acquire => Pc::Build,
             Job::Release | Job::Prune | Job::None => Pc::Drop,
         };
@@ -53,7 +54,10 @@ impl State {
             self.procs[p].pc = Pc::Open;
             return Some(());
         };
-        if dir.dead {
+        if model.revives() && dir.newest().is_none() {
+            return self.list_revivable(p);
+        }
+        if dir.dead.is_some() {
             self.procs[p].pc = Pc::CleanFiles;
             return Some(());
         }
@@ -113,6 +117,7 @@ impl State {
     /// watched it yet and the deadline may start anew (the broken retry rule does so regardless).
     pub(crate) fn touch(&mut self, p: usize, model: &Baton) {
         let claim = self.procs[p].claim.expect("acquiring");
+        self.reopen(p, model);
         let Some(dir) = self.opened_mut(p) else {
             self.procs[p].pc = Pc::Open;
             return;
@@ -134,10 +139,21 @@ impl State {
             Job::Acquire => (proc.claim, proc.evicts),
             Job::Release | Job::Prune | Job::None => (None, proc.claim),
         };
-        let generation = match model.rules.fence {
-            FenceRule::Successor => from.generation + 1,
-            FenceRule::ClockFloor => (from.generation + 1).max(self.highest + 1),
+        let job = proc.job;
+        let first = self.procs[p].first.take();
+        let dead = self.opened(p).and_then(|dir| dir.dead);
+        let generation = match (model.rules.fence, first) {
+            // In a directory of one's own making: chosen before it was made.
+            (_, Some(first)) => first,
+            (FenceRule::ClockFloor, None) if model.revives() && dead != Some(from) => {
+                from.generation + 1
+            }
+            (FenceRule::Successor, None) => from.generation + 1,
+            (FenceRule::ClockFloor, None) => (from.generation + 1).max(self.highest + 1),
         };
+        if job == Job::Release {
+            self.reopen(p, model);
+        }
         let Some(dir) = self.opened_mut(p) else {
             self.procs[p].pc = Pc::Open;
             return;
@@ -150,12 +166,8 @@ impl State {
                 holder,
             });
         }
-        self.procs[p].attempt = Some(Attempt {
-            from,
-            to: Version { generation, tok },
-            holder,
-            removes,
-        });
+        self.procs[p].attempt =
+            Some(Attempt { from, to: Version { generation, tok }, holder, removes });
         self.procs[p].pc = Pc::Rename;
     }
 

@@ -72,11 +72,7 @@ where
     for action in &actions {
         eprintln!("    {action:?}");
     }
-    assert!(
-        actions.len() <= steps,
-        "{name}: {} steps, at most {steps} expected",
-        actions.len()
-    );
+    assert!(actions.len() <= steps, "{name}: {} steps, at most {steps} expected", actions.len());
 }
 
 /// Searches every state for an example of `property`, and insists that there is none.

@@ -41,7 +41,8 @@ pub(crate) enum Name {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Dir {
     pub(crate) format: bool,
-    pub(crate) dead: bool,
+    /// The name `dead-<gen>-<tok>`.
+    pub(crate) dead: Option<Version>,
     pub(crate) cur: Vec<Version>,
     pub(crate) records: Vec<Record>,
     pub(crate) heartbeats: Vec<Tok>,
@@ -52,21 +53,21 @@ impl Dir {
     pub(crate) fn fresh(generation: Gen, tok: Tok) -> Self {
         Self {
             format: true,
-            dead: false,
+            dead: None,
             cur: vec![Version { generation, tok }],
-            records: vec![Record {
-                prev: 0,
-                tok,
-                prev_tok: None,
-                holder: None,
-            }],
+            records: vec![Record { prev: 0, tok, prev_tok: None, holder: None }],
             heartbeats: Vec::new(),
         }
     }
 
+    /// A lock that nobody has stepped on yet, as its creator publishes it where dead ones revive.
+    pub(crate) fn stillborn(version: Version) -> Self {
+        Self { format: true, dead: Some(version), ..Self::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         !self.format
-            && !self.dead
+            && self.dead.is_none()
             && self.cur.is_empty()
             && self.records.is_empty()
             && self.heartbeats.is_empty()
@@ -77,10 +78,7 @@ impl Dir {
     }
 
     pub(crate) fn record(&self, tok: Tok) -> Option<Record> {
-        self.records
-            .iter()
-            .copied()
-            .find(|record| record.tok == tok)
+        self.records.iter().copied().find(|record| record.tok == tok)
     }
 
     /// The record that `cur` names.
@@ -94,10 +92,8 @@ impl Dir {
 
     /// `open(O_CREAT | O_EXCL)`; a record of that name can only be one's own.
     pub(crate) fn create_record(&mut self, record: Record) {
-        let taken = self
-            .records
-            .iter()
-            .any(|have| have.prev == record.prev && have.tok == record.tok);
+        let taken =
+            self.records.iter().any(|have| have.prev == record.prev && have.tok == record.tok);
         if !taken {
             self.records.push(record);
             self.records.sort_unstable();
@@ -168,6 +164,25 @@ pub(crate) enum Pc {
     CleanFormat,
     CleanDead,
     RemoveDir,
+    /// Read the mark of the last burial before relying on there being no directory.
+    CountBurials {
+        seen: bool,
+    },
+    /// The directory is published: was another one buried since the count?
+    CheckBurials {
+        generation: Gen,
+        tok: Tok,
+    },
+    /// Something is in the way of the directory to publish.
+    ClearRemains {
+        generation: Gen,
+    },
+    RemoveRemains {
+        generation: Gen,
+    },
+    Bury,
+    LookBare,
+    MarkBurial,
 }
 
 /// A transition under way.
@@ -205,6 +220,12 @@ pub(crate) struct Proc {
     pub(crate) sweep: Vec<Name>,
     /// A rename given up by its caller that the server may still execute.
     pub(crate) late: Option<Attempt>,
+    /// It has read the mark of the last burial.
+    pub(crate) counted: bool,
+    /// The generation it chose for the first step in the directory it made.
+    pub(crate) first: Option<Gen>,
+    /// The mark has changed since.
+    pub(crate) buried: bool,
     /// Ghost: the rename of the attempt was executed.
     pub(crate) committed: bool,
     /// Ghost: another process removed the heart-beat of the claim.
@@ -229,6 +250,9 @@ impl Proc {
             attempt: None,
             sweep: Vec::new(),
             late: None,
+            counted: false,
+            first: None,
+            buried: false,
             committed: false,
             swept: false,
         }
@@ -236,10 +260,7 @@ impl Proc {
 
     /// Forgets everything but what its bounds and the server remember.
     pub(crate) fn forget(&mut self) {
-        *self = Self {
-            late: self.late,
-            ..Self::new(self.acquisitions, self.crashes)
-        };
+        *self = Self { late: self.late, ..Self::new(self.acquisitions, self.crashes) };
     }
 
     /// A guard the user may rely on now.

@@ -139,10 +139,7 @@ impl Generations {
     }
 
     fn list(&self, state: &mut State, p: u8) {
-        let highest = *state
-            .files
-            .last()
-            .expect("the current one is never deleted");
+        let highest = *state.files.last().expect("the current one is never deleted");
         let taken = state.is_taken(highest);
         let proc = state.proc(p);
         let own = !highest.releases && highest.author == p && highest.claim == proc.acquisitions;
@@ -168,12 +165,8 @@ impl Generations {
             return;
         }
         let proc = *state.proc(p);
-        let file = File {
-            generation,
-            author: p,
-            claim: proc.acquisitions,
-            releases: proc.releasing,
-        };
+        let file =
+            File { generation, author: p, claim: proc.acquisitions, releases: proc.releasing };
         state.files.push(file);
         state.files.sort_unstable();
         state.proc(p).made = Some(file);
@@ -188,10 +181,9 @@ impl Generations {
         let made = state.proc(p).made;
         let confirmed = match self.verification {
             Verification::None => true,
-            Verification::PredecessorExists => state
-                .files
-                .iter()
-                .any(|file| file.generation == view.generation),
+            Verification::PredecessorExists => {
+                state.files.iter().any(|file| file.generation == view.generation)
+            }
             Verification::HighestInListing => state.files.last().copied() == made,
             Verification::PredecessorToken => state.files.contains(&view),
         };
@@ -251,12 +243,7 @@ impl Model for Generations {
             made: None,
         };
         vec![State {
-            files: vec![File {
-                generation: 1,
-                author: u8::MAX,
-                claim: 0,
-                releases: true,
-            }],
+            files: vec![File { generation: 1, author: u8::MAX, claim: 0, releases: true }],
             procs: self.acquisitions.iter().map(proc).collect(),
             granted: 0,
             fence_fell: false,

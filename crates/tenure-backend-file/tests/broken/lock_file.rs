@@ -104,10 +104,7 @@ impl Model for LockFile {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let proc = Proc {
-            pc: Pc::Idle,
-            expired: false,
-        };
+        let proc = Proc { pc: Pc::Idle, expired: false };
         vec![State {
             file: None,
             procs: vec![proc; usize::from(self.processes)],

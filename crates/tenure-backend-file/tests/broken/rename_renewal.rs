@@ -55,14 +55,8 @@ impl Model for RenameRenewal {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let proc = Proc {
-            pc: Pc::Idle,
-            lapsed: false,
-        };
-        vec![State {
-            file: None,
-            procs: vec![proc; usize::from(self.processes)],
-        }]
+        let proc = Proc { pc: Pc::Idle, lapsed: false };
+        vec![State { file: None, procs: vec![proc; usize::from(self.processes)] }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -91,10 +85,7 @@ impl Model for RenameRenewal {
         match action {
             Action::Acquire(p) => {
                 state.file = Some(p);
-                state.procs[usize::from(p)] = Proc {
-                    pc: Pc::Held,
-                    lapsed: false,
-                };
+                state.procs[usize::from(p)] = Proc { pc: Pc::Held, lapsed: false };
             }
             Action::ReadOwn(p) => state.procs[usize::from(p)].pc = Pc::Renewing,
             Action::RenameOver(p) => {

@@ -149,7 +149,8 @@ impl Cell {
     }
 
     fn check_members(&self) -> Result<()> {
-        if self.holders.iter().any(|h| h.upgrade.is_some() && !h.seats.is_all()) {
+        let upgraded = self.holders.iter().filter_map(|h| Some((h.seats, h.upgrade.as_ref()?)));
+        if upgraded.into_iter().any(|(seats, u)| !seats.is_all() || u.claims.is_empty()) {
             return Err(corrupt("somebody upgraded to less than all seats"));
         }
         let holders: HashMap<MemberId, Seats> =

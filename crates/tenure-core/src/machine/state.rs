@@ -79,9 +79,13 @@ pub(super) struct Holder {
 }
 
 /// An upgrade that was granted: it can be withdrawn without the claim that it stands on.
+///
+/// Who gives an upgrade up and asks anew has two claims under way, which may land in any order.
+/// The seats are all its own for as long as one of them was not withdrawn.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct Upgraded {
-    pub(super) claim: ClaimId,
+    /// At least one.
+    pub(super) claims: Vec<ClaimId>,
     /// What was held before, and is again when the upgrade is withdrawn.
     pub(super) before: Seats,
 }

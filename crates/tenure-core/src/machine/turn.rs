@@ -70,8 +70,7 @@ impl<'a> Turn<'a> {
             return Verdict::Refused(Refusal::Withdrawn);
         }
         if let Some(holder) = self.holder(claim.member) {
-            let granted = holder.upgrade.as_ref().is_some_and(|u| u.claim == claim.id);
-            if !claim.upgrade || granted {
+            if !claim.upgrade {
                 return Verdict::Granted(holder.grant(self.now));
             }
             return self.upgrade(claim);
@@ -117,13 +116,16 @@ impl<'a> Turn<'a> {
     pub fn withdraw(&mut self, claim: ClaimId, member: MemberId, keep: Duration) {
         self.bury(claim, keep);
         self.cell.queue.retain(|w| w.claim != claim);
-        let upgraded = |h: &Holder| h.upgrade.as_ref().is_some_and(|u| u.claim == claim);
-        if let Some(holder) = self.cell.holders.iter_mut().find(|h| upgraded(h)) {
-            if let Some(upgrade) = holder.upgrade.take() {
-                holder.seats = upgrade.before;
-            }
-        } else if self.holder(member).is_some_and(|h| h.claim == claim) {
+        if self.holder(member).is_some_and(|h| h.claim == claim) {
             self.depart(member, Departure::Withdrawn);
+        } else if let Some(holder) = self.holder_mut(member)
+            && let Some(upgrade) = &mut holder.upgrade
+        {
+            upgrade.claims.retain(|c| *c != claim);
+            if upgrade.claims.is_empty() {
+                holder.seats = upgrade.before;
+                holder.upgrade = None;
+            }
         }
         self.serve();
     }
@@ -176,9 +178,9 @@ impl<'a> Turn<'a> {
             holder.seats = seats;
             let (upgrade, ttl) = (holder.upgrade.take(), holder.ttl);
             self.effects.changed = true;
-            if let Some(upgrade) = upgrade {
+            for claim in upgrade.into_iter().flat_map(|u| u.claims) {
                 // A copy of it that lands late must not be granted again.
-                self.bury(upgrade.claim, tombstone_for(ttl));
+                self.bury(claim, tombstone_for(ttl));
             }
         }
         let grant = self.holder(member).expect("looked up above").grant(now);
@@ -255,6 +257,18 @@ impl<'a> Turn<'a> {
     fn upgrade(&mut self, claim: &Claim) -> Verdict {
         if self.cell.queue.iter().any(|w| w.upgrade && w.member != claim.member) {
             return Verdict::Refused(Refusal::UpgradePending);
+        }
+        let now = self.now;
+        if let Some(holder) = self.holder_mut(claim.member)
+            && let Some(upgrade) = &mut holder.upgrade
+        {
+            let known = upgrade.claims.contains(&claim.id);
+            if !known {
+                upgrade.claims.push(claim.id);
+            }
+            let grant = holder.grant(now);
+            self.effects.changed |= !known;
+            return Verdict::Granted(grant);
         }
         // An earlier upgrade of the same holder was given up, or nobody would ask anew.
         let queued = self.cell.queue.len();
@@ -426,8 +440,7 @@ impl<'a> Turn<'a> {
         let (fence, now) = (self.cell.fence, self.now);
         self.effects.changed = true;
         let holder = self.holder_mut(member).expect("only a holder upgrades");
-        let before = holder.upgrade.take().map_or(holder.seats, |earlier| earlier.before);
-        holder.upgrade = Some(Upgraded { claim, before });
+        holder.upgrade = Some(Upgraded { claims: vec![claim], before: holder.seats });
         if matches!(now, Now::Observed { .. }) {
             // It has picked its lease up, or it could not have asked: no sign of life has to
             // carry the new fence in time.

@@ -17,11 +17,13 @@ use crate::listeners::Listeners;
 use crate::machine::{Cell, Effects, Now, Turn};
 use crate::name::LockName;
 use crate::token::MemberId;
-use crate::values::Seats;
+use crate::values::{Fence, Seats};
 use crate::view::{HolderView, View};
 
 /// How often a transition is tried again when others were first.
 const SWAP_ATTEMPTS: u32 = 200;
+/// How often a record is read again that is older than what its reader holds.
+const STALE_READS: u32 = 8;
 /// How many members one turn looks at.
 const MAX_LOOKS: usize = 32;
 
@@ -51,10 +53,12 @@ impl<R: Register> RegisterBackend<R> {
     /// Takes one turn over the record of `name` and stores what follows from it.
     ///
     /// `verb` is run as often as it takes, always over a fresh copy. `admits` is the member that
-    /// it may bring in, whose sign of life has to be there first.
+    /// it may bring in, whose sign of life has to be there first. `known` is a fence that was
+    /// granted: a record below it is older than what its reader holds, and read again.
     async fn transact<T>(
         &self,
         name: &LockName,
+        known: Fence,
         admits: Option<&Member>,
         verb: impl Fn(&mut Turn<'_>) -> T + Send,
         blocked: impl Fn(&T) -> bool + Send,
@@ -62,7 +66,7 @@ impl<R: Register> RegisterBackend<R> {
     where
         T: Send,
     {
-        self.transact_with(name, admits, verb, blocked, true).await
+        self.transact_with(name, known, admits, verb, blocked, true).await
     }
 
     /// As [`Self::transact`]; a swap that nobody knows the outcome of is only tried `again` if
@@ -70,6 +74,7 @@ impl<R: Register> RegisterBackend<R> {
     async fn transact_with<T>(
         &self,
         name: &LockName,
+        known: Fence,
         admits: Option<&Member>,
         verb: impl Fn(&mut Turn<'_>) -> T + Send,
         blocked: impl Fn(&T) -> bool + Send,
@@ -87,6 +92,10 @@ impl<R: Register> RegisterBackend<R> {
             let failed = |error: Error| if certain { error.with_nothing_changed() } else { error };
             let loaded = self.register.load(name).await.map_err(failed)?;
             let before = decode(&loaded, name).map_err(failed)?;
+            if before.fence() < known && attempt < STALE_READS {
+                self.register.pause(attempt).await;
+                continue;
+            }
             let turned = self.take_turn(name, &before, &loaded, &verb, &blocked).await;
             let turned = turned.map_err(failed)?;
             let Turned { answer, after, effects, looks } = turned;
@@ -339,8 +348,9 @@ impl<R: Register> Backend for RegisterBackend<R> {
         let mut member = Member::new(claim.name.clone(), claim.token.clone(), claim.ttl, None);
         member.detached = claim.detached;
         let blocked = |v: &Verdict| matches!(v, Verdict::Queued(_) | Verdict::Busy(_));
-        let done =
-            self.transact(&claim.name, Some(&member), |turn| turn.acquire(claim), blocked).await?;
+        let done = self
+            .transact(&claim.name, Fence::ZERO, Some(&member), |turn| turn.acquire(claim), blocked)
+            .await?;
         let mut verdict = done.answer;
         if let Verdict::Queued(place) | Verdict::Busy(place) = &mut verdict
             && self.observed()
@@ -361,6 +371,7 @@ impl<R: Register> Backend for RegisterBackend<R> {
         let done = self
             .transact(
                 &claim.name,
+                Fence::ZERO,
                 None,
                 |turn| turn.withdraw(claim.id, claim.member, keep),
                 |()| false,
@@ -388,6 +399,7 @@ impl<R: Register> Backend for RegisterBackend<R> {
         let done = self
             .transact(
                 &lease.name,
+                lease.fence,
                 None,
                 |turn| turn.downgrade(lease.id, lease.fence, seats),
                 |_| false,
@@ -398,7 +410,13 @@ impl<R: Register> Backend for RegisterBackend<R> {
 
     async fn release(&self, lease: &LeaseRef, value: Option<&Value>) -> Result<Release> {
         let done = self
-            .transact(&lease.name, None, |turn| turn.release(lease.id, value), |_| false)
+            .transact(
+                &lease.name,
+                lease.fence,
+                None,
+                |turn| turn.release(lease.id, value),
+                |_| false,
+            )
             .await?;
         match (done.answer, done.unknown) {
             // An earlier swap of this call may have released it, and the record forgot since.
@@ -408,15 +426,18 @@ impl<R: Register> Backend for RegisterBackend<R> {
     }
 
     async fn put(&self, lease: &LeaseRef, value: &Value) -> Result<Change> {
-        let done =
-            self.transact(&lease.name, None, |turn| turn.put(lease.id, value), |_| false).await?;
+        let done = self
+            .transact(&lease.name, lease.fence, None, |turn| turn.put(lease.id, value), |_| false)
+            .await?;
         Ok(done.answer)
     }
 
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
         // Without a fence a second turn would end whoever was granted by the first.
         let again = why.only_if.is_some();
-        let done = self.transact_with(name, None, |turn| turn.evict(why), |_| false, again).await?;
+        let done = self
+            .transact_with(name, Fence::ZERO, None, |turn| turn.evict(why), |_| false, again)
+            .await?;
         match (done.answer, done.unknown) {
             (Evicted::NobodyThere | Evicted::FenceMoved(_), Some(error)) => Err(error),
             (answer, _) => Ok(answer),
@@ -479,8 +500,9 @@ impl<R: Register> RegisterBackend<R> {
         {
             return Renewal::Unknown(error.clone());
         }
+        let known = member.fence.unwrap_or(Fence::ZERO);
         let verb = |turn: &mut Turn<'_>| turn.renew(member.id, member.lasting());
-        match self.transact(&member.name, None, verb, |_| false).await {
+        match self.transact(&member.name, known, None, verb, |_| false).await {
             Ok(Done { answer: Ok(kept), .. }) => match beat {
                 Ok(()) => Renewal::Kept(kept),
                 Err(error) => Renewal::Unknown(error),

@@ -176,7 +176,7 @@ pub(crate) fn withdrawn_upgrade_drops_the_share(
     request: Request,
 ) -> (Reply, Effects) {
     match request {
-        Request::WithdrawUpgrade { who } => {
+        Request::WithdrawUpgrade { who, .. } => {
             let release = Request::Release { who, value: false };
             let (_, effects) = the_machine(table, cell, now, release);
             (Reply::Nothing, effects)

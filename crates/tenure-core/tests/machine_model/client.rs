@@ -41,15 +41,15 @@ pub(crate) struct Client {
     pub(crate) stage: Stage,
     pub(crate) wish: u8,
     pub(crate) guard: Option<Guard>,
-    /// Whether this life has asked for its upgrade.
-    pub(crate) upgraded: bool,
+    /// How many upgrades this life has asked for.
+    pub(crate) upgrades: u8,
 }
 
 /// What a client gives up before it asks, whatever the answer will be.
 pub(crate) fn before_sending(client: &mut Client, request: Request) {
     match request {
         Request::Acquire { wish, .. } => client.wish = wish,
-        Request::Upgrade { .. } => client.upgraded = true,
+        Request::Upgrade { nth, .. } => client.upgrades = nth + 1,
         Request::WithdrawUpgrade { .. } => client.stage = Stage::Holding,
         Request::Downgrade { .. } => {
             client.guard = client.guard.map(|g| Guard { seats: SHARE, ..g });
@@ -70,13 +70,8 @@ pub(crate) fn without_answer(client: &mut Client, request: Request) {
 }
 
 pub(crate) fn end_life(client: &mut Client) {
-    *client = Client {
-        life: client.life + 1,
-        stage: Stage::Fresh,
-        wish: 0,
-        guard: None,
-        upgraded: false,
-    };
+    *client =
+        Client { life: client.life + 1, stage: Stage::Fresh, wish: 0, guard: None, upgrades: 0 };
 }
 
 impl Lock {
@@ -179,11 +174,13 @@ impl Lock {
                 add(menu.release_with_value, with_value);
                 add(menu.put, Request::Put { who });
                 add(menu.downgrade && all, Request::Downgrade { who, fence });
-                add(menu.upgrade && !all && !client.upgraded, Request::Upgrade { who });
+                let nth = client.upgrades;
+                add(nth < menu.upgrades && !all, Request::Upgrade { who, nth });
             }
             Stage::Upgrading => {
-                add(true, Request::Upgrade { who });
-                add(menu.withdraw, Request::WithdrawUpgrade { who });
+                let nth = client.upgrades - 1;
+                add(true, Request::Upgrade { who, nth });
+                add(menu.withdraw, Request::WithdrawUpgrade { who, nth });
                 add(true, release);
                 add(menu.renew, Request::Renew { who });
             }

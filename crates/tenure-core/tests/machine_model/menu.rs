@@ -31,7 +31,8 @@ pub(crate) struct Menu {
     pub(crate) evictions: u8,
     pub(crate) renew: bool,
     pub(crate) extend: bool,
-    pub(crate) upgrade: bool,
+    /// How many upgrades a claim may ask for, one after the other.
+    pub(crate) upgrades: u8,
     pub(crate) downgrade: bool,
     pub(crate) withdraw: bool,
     pub(crate) put: bool,
@@ -64,7 +65,7 @@ impl Menu {
             evictions: 0,
             renew: false,
             extend: false,
-            upgrade: false,
+            upgrades: 0,
             downgrade: false,
             withdraw: false,
             put: false,
@@ -77,7 +78,7 @@ impl Menu {
 
 const ALL: Wish = Wish::waiting(Seats::All);
 const TRY_ALL: Wish = Wish::trying(Seats::All);
-const PERMIT: Wish = Wish::waiting(SHARE);
+pub(crate) const PERMIT: Wish = Wish::waiting(SHARE);
 const TRY_PERMIT: Wish = Wish::trying(SHARE);
 const OTHER_PERMIT: Wish = Wish::waiting(OTHER_SHARE);
 
@@ -156,7 +157,7 @@ pub(crate) fn permits(clock: Clock, lives: u8) -> Menu {
 /// Shares that become all seats, and the way back.
 pub(crate) fn upgrades(clock: Clock, open: &[&[Wish]], ghosts: u8) -> Menu {
     let mut menu = Menu::new("upgrades", clock, 1, open);
-    menu.upgrade = true;
+    menu.upgrades = 1;
     menu.downgrade = true;
     menu.withdraw = true;
     menu.ghosts = ghosts;
@@ -223,7 +224,7 @@ pub(crate) fn everything(clock: Clock) -> Menu {
     menu.lapses = 1;
     menu.renew = true;
     menu.extend = true;
-    menu.upgrade = true;
+    menu.upgrades = 1;
     menu.downgrade = true;
     menu.withdraw = true;
     menu.put = true;

@@ -70,11 +70,14 @@ pub(crate) enum Request {
     Withdraw {
         who: Slot,
     },
+    /// The first or second upgrade of a claim; each has an id of its own.
     Upgrade {
         who: Slot,
+        nth: u8,
     },
     WithdrawUpgrade {
         who: Slot,
+        nth: u8,
     },
     Renew {
         who: Slot,
@@ -105,8 +108,8 @@ impl Request {
             Request::Look | Request::Evict { .. } => None,
             Request::Acquire { who, .. }
             | Request::Withdraw { who }
-            | Request::Upgrade { who }
-            | Request::WithdrawUpgrade { who }
+            | Request::Upgrade { who, .. }
+            | Request::WithdrawUpgrade { who, .. }
             | Request::Renew { who }
             | Request::Extend { who }
             | Request::Downgrade { who, .. }
@@ -134,7 +137,7 @@ pub(crate) struct Table {
     pub(crate) members: Vec<MemberId>,
     pub(crate) wishes: Vec<Wish>,
     claims: Vec<Vec<Claim>>,
-    upgrades: Vec<Claim>,
+    upgrades: Vec<[Claim; 2]>,
 }
 
 impl Table {
@@ -161,9 +164,9 @@ impl Table {
             claim.force = wish.force.then(|| "model".into());
             claim
         };
-        let upgrade = |slot: u8| {
+        let upgrade = |slot: u8, nth: u128| {
             let mut claim = claim(slot);
-            claim.id = ClaimId::new(100 + u128::from(slot));
+            claim.id = ClaimId::new(100 * (nth + 1) + u128::from(slot));
             claim.upgrade = true;
             claim.wait = true;
             claim
@@ -171,7 +174,7 @@ impl Table {
         Self {
             members: (0..slots).map(|s| claim(s).member).collect(),
             claims: (0..slots).map(|s| wishes.iter().map(|w| wished(s, w)).collect()).collect(),
-            upgrades: (0..slots).map(upgrade).collect(),
+            upgrades: (0..slots).map(|s| [upgrade(s, 0), upgrade(s, 1)]).collect(),
             name,
             wishes,
         }
@@ -190,8 +193,8 @@ impl Table {
         &self.claims[usize::from(slot)][usize::from(wish)]
     }
 
-    pub(crate) fn upgrade(&self, slot: Slot) -> &Claim {
-        &self.upgrades[usize::from(slot)]
+    pub(crate) fn upgrade(&self, slot: Slot, nth: u8) -> &Claim {
+        &self.upgrades[usize::from(slot)][usize::from(nth)]
     }
 }
 
@@ -224,13 +227,13 @@ fn ask(turn: &mut Turn<'_>, table: &Table, request: Request) -> Reply {
     match request {
         Request::Look => Reply::Nothing,
         Request::Acquire { who, wish } => Reply::Verdict(turn.acquire(table.claim(who, wish))),
-        Request::Upgrade { who } => Reply::Verdict(turn.acquire(table.upgrade(who))),
+        Request::Upgrade { who, nth } => Reply::Verdict(turn.acquire(table.upgrade(who, nth))),
         Request::Withdraw { who } => {
             turn.withdraw(table.member(who).claim(), table.member(who), TOMBSTONE);
             Reply::Nothing
         }
-        Request::WithdrawUpgrade { who } => {
-            turn.withdraw(table.upgrade(who).id, table.member(who), TOMBSTONE);
+        Request::WithdrawUpgrade { who, nth } => {
+            turn.withdraw(table.upgrade(who, nth).id, table.member(who), TOMBSTONE);
             Reply::Nothing
         }
         Request::Renew { who } => Reply::Renewal(turn.renew(table.member(who), None)),

@@ -49,15 +49,17 @@ pub(crate) struct Seen {
     pub(crate) key: Option<(i64, u8)>,
     /// Until when its place is good without a refresh.
     pub(crate) place_until: u64,
-    /// The fences of its claim and of its upgrade.
+    /// The fences of its claim and of its upgrades.
     pub(crate) fence: Option<u64>,
-    pub(crate) upgrade_fence: Option<u64>,
+    pub(crate) upgrade_fences: Vec<u64>,
+    /// The upgrades that arrived, as bits, and those that were withdrawn.
+    pub(crate) upgrades: u8,
     /// The wish it was sent with.
     pub(crate) wish: Option<u8>,
     pub(crate) departed: bool,
     pub(crate) released: bool,
     pub(crate) withdrawn: bool,
-    pub(crate) upgrade_withdrawn: bool,
+    pub(crate) upgrades_withdrawn: u8,
     /// How it was ended by somebody else.
     pub(crate) told: Option<Departure>,
 }
@@ -119,7 +121,10 @@ impl Turned<'_> {
         match self.request {
             Request::Acquire { who, wish } => seen[usize::from(who)].wish = Some(wish),
             Request::Withdraw { who } => seen[usize::from(who)].withdrawn = true,
-            Request::WithdrawUpgrade { who } => seen[usize::from(who)].upgrade_withdrawn = true,
+            Request::Upgrade { who, nth } => seen[usize::from(who)].upgrades |= 1 << nth,
+            Request::WithdrawUpgrade { who, nth } => {
+                seen[usize::from(who)].upgrades_withdrawn |= 1 << nth;
+            }
             _ => {}
         }
     }
@@ -343,11 +348,11 @@ impl Turned<'_> {
             if s.withdrawn {
                 held(holder.is_none() && waiter.is_none(), WITHDRAWN)?;
             }
-            if s.upgrade_withdrawn {
+            if s.upgrades_withdrawn != 0 && s.upgrades & !s.upgrades_withdrawn == 0 {
                 held(!holder.is_some_and(|h| h.seats.is_all()) && waiter.is_none(), WITHDRAWN)?;
             }
         }
-        let Request::WithdrawUpgrade { who } = self.request else { return Ok(()) };
+        let Request::WithdrawUpgrade { who, .. } = self.request else { return Ok(()) };
         let lost = self.before.holder(who).is_some() && self.after.holder(who).is_none();
         held(!lost || self.how_it_went(who).is_some(), KEEPS_SHARE)
     }
@@ -359,7 +364,7 @@ impl Turned<'_> {
                 held(!back, DEPARTED)?;
                 // Forgotten, so that states which differ in nothing else are the same.
                 s.fence = None;
-                s.upgrade_fence = None;
+                s.upgrade_fences.clear();
             }
         }
         Ok(())
@@ -368,13 +373,14 @@ impl Turned<'_> {
     fn idempotent(&self, seen: &mut [Seen]) -> Checked {
         for holder in &self.after.holders {
             let s = &mut seen[usize::from(holder.slot)];
-            if s.fence == Some(holder.fence) || s.upgrade_fence == Some(holder.fence) {
+            if s.fence == Some(holder.fence) || s.upgrade_fences.contains(&holder.fence) {
                 continue;
             }
             let upgrades = self.before.holder(holder.slot).is_some();
-            match (s.fence, s.upgrade_fence) {
-                (None, _) => s.fence = Some(holder.fence),
-                (Some(_), None) if upgrades => s.upgrade_fence = Some(holder.fence),
+            let more = s.upgrade_fences.len() < s.upgrades.count_ones() as usize;
+            match s.fence {
+                None => s.fence = Some(holder.fence),
+                Some(_) if upgrades && more => s.upgrade_fences.push(holder.fence),
                 _ => return Err(IDEMPOTENT),
             }
         }
@@ -397,7 +403,7 @@ impl Turned<'_> {
 
     fn upgraders(&self) -> Checked {
         held(self.after.waiters.iter().filter(|w| w.upgrade).count() <= 1, ONE_UPGRADER)?;
-        let Request::Upgrade { who } = self.request else { return Ok(()) };
+        let Request::Upgrade { who, .. } = self.request else { return Ok(()) };
         let rival = self.after.waiters.iter().any(|w| w.upgrade && w.slot != who);
         let holds = self.after.holder(who).is_some_and(|h| !h.seats.is_all());
         let refused = matches!(
@@ -458,8 +464,13 @@ impl Turned<'_> {
         let right = match self.reply {
             Reply::Nothing | Reply::Evicted(_) => true,
             Reply::Verdict(Verdict::Granted(grant)) => {
-                let upgrade = matches!(self.request, Request::Upgrade { .. });
-                holds(grant) && (!upgrade || !seen[usize::from(who)].upgrade_withdrawn)
+                let withdrawn = match self.request {
+                    Request::Upgrade { nth, .. } => {
+                        seen[usize::from(who)].upgrades_withdrawn & (1 << nth) != 0
+                    }
+                    _ => false,
+                };
+                holds(grant) && !withdrawn
             }
             Reply::Verdict(Verdict::Queued(place)) => {
                 self.after.waiters.iter().position(|w| w.slot == who) == Some(place.ahead)
@@ -467,7 +478,8 @@ impl Turned<'_> {
             Reply::Verdict(Verdict::Refused(Refusal::Withdrawn)) => {
                 let s = &seen[usize::from(who)];
                 // An upgrade that was taken back by a downgrade is over, too.
-                s.withdrawn || s.upgrade_withdrawn || s.upgrade_fence.is_some() || s.departed
+                let over = s.upgrades_withdrawn != 0 || !s.upgrade_fences.is_empty();
+                s.withdrawn || over || s.departed
             }
             Reply::Verdict(Verdict::Refused(Refusal::Departed(how))) => {
                 let s = &seen[usize::from(who)];

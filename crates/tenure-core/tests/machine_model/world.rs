@@ -218,7 +218,7 @@ impl Model for Lock {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let fresh = Client { life: 0, stage: Stage::Fresh, wish: 0, guard: None, upgraded: false };
+        let fresh = Client { life: 0, stage: Stage::Fresh, wish: 0, guard: None, upgrades: 0 };
         let slots = usize::from(self.menu.clients * self.menu.lives);
         vec![World {
             cell: Cell::default(),

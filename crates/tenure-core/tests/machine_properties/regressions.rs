@@ -113,6 +113,33 @@ fn a_late_copy_of_a_downgrade_does_not_undo_an_upgrade() {
 }
 
 #[test]
+fn an_upgrade_that_lands_after_a_newer_one_takes_nothing_away() {
+    let mut cell = Cell::default();
+    let (a, old, mut new) = (claim(1, PERMIT), upgrade(1), upgrade(1));
+    new.id = ClaimId::new(99);
+    granted(&mut cell, &a);
+    let fence = granted(&mut cell, &new);
+    assert_eq!(granted(&mut cell, &old), fence);
+    turn(&mut cell, |turn| turn.withdraw(old.id, old.member, KEEP));
+    assert_eq!(holds(&cell, a.member), Some(Seats::All));
+    assert_eq!(cell.fence(), fence);
+    turn(&mut cell, |turn| turn.withdraw(new.id, new.member, KEEP));
+    assert_eq!(holds(&cell, a.member), Some(PERMIT));
+}
+
+#[test]
+fn an_upgrade_that_is_withdrawn_late_leaves_the_newer_one() {
+    let mut cell = Cell::default();
+    let (a, old, mut new) = (claim(1, PERMIT), upgrade(1), upgrade(1));
+    new.id = ClaimId::new(99);
+    granted(&mut cell, &a);
+    granted(&mut cell, &old);
+    granted(&mut cell, &new);
+    turn(&mut cell, |turn| turn.withdraw(old.id, old.member, KEEP));
+    assert_eq!(holds(&cell, a.member), Some(Seats::All));
+}
+
+#[test]
 fn a_late_renewal_does_not_undo_a_longer_ttl() {
     let mut cell = Cell::default();
     let a = claim(1, Seats::All);

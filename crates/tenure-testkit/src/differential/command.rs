@@ -9,9 +9,9 @@ use tenure_core::backend::{Claim, Eviction, LeaseRef, Member, Reason, Value};
 use tenure_core::{ClaimId, Details, Fence, LockName, Owner, Priority, Seats, Token};
 
 /// How many claimants there are. Few, so that they meet; each uses several tokens in turn.
-pub(super) const CLAIMANTS: usize = 4;
+pub(super) const CLAIMANTS: usize = 5;
 /// The tokens that a claimant uses, one after the other.
-pub(super) const LIVES: usize = 3;
+pub(super) const LIVES: usize = 2;
 pub(super) const NAMES: usize = 2;
 
 /// Whose token: claimant and life.
@@ -95,8 +95,8 @@ fn who() -> impl Strategy<Value = Who> {
 
 fn seats() -> impl Strategy<Value = Seats> {
     prop_oneof![
-        4 => Just(Seats::All),
-        3 => Just(Seats::SHARED),
+        3 => Just(Seats::All),
+        5 => Just(Seats::SHARED),
         2 => (1..=3_u32).prop_map(|take| Seats::Some { take, of: 3 }),
     ]
 }
@@ -127,7 +127,7 @@ pub fn commands() -> impl Strategy<Value = Vec<Command>> {
     let command = prop_oneof![
         12 => (name(), who(), wants()).prop_map(|(n, w, c)| Command::Acquire(n, w, c)),
         4 => (name(), who()).prop_map(|(n, w)| Command::Again(n, w)),
-        5 => (name(), who(), any::<bool>(), prop_oneof![1 => Just(false), 4 => Just(true)])
+        8 => (name(), who(), any::<bool>(), prop_oneof![1 => Just(false), 4 => Just(true)])
             .prop_map(|(n, w, id, wait)| Command::Upgrade(n, w, id, wait)),
         3 => (name(), who()).prop_map(|(n, w)| Command::Withdraw(n, w)),
         2 => (name(), who(), any::<bool>()).prop_map(|(n, w, id)| Command::WithdrawUpgrade(n, w, id)),

@@ -76,14 +76,17 @@ pub async fn compare(subject: &Subject, commands: &[Command]) -> Result<(), Stri
         }
         let expected = model.run(&cast, command);
         let process = &subject.backends[at % subject.backends.len()];
-        let mut seen = Seen::of(&**process, &cast, command).await;
+        let mut seen = Seen::of(&**process, &cast, command, subject.looking_ends).await;
         for _ in 0..ATTEMPTS {
             if !subject.faulty || !seen.as_ref().is_err_and(|e| e.kind().is_transient()) {
                 break;
             }
-            seen = Seen::of(&**process, &cast, command).await;
+            seen = Seen::of(&**process, &cast, command, subject.looking_ends).await;
         }
         let same = match &seen {
+            Ok(seen @ Seen::View(_)) if !subject.looking_ends => {
+                Fences::default().same(command.name(), &expected, seen)
+            }
             Ok(seen) => fences.same(command.name(), &expected, seen),
             Err(_) => false,
         };

@@ -22,8 +22,8 @@ pub(super) enum Seen {
     Refused(Refusal),
     Renewed(Vec<Result<Option<(Seats, Fence)>, Departure>>),
     Released(Release),
-    Changed(Option<(Seats, Fence)>, Change2),
-    Evicted(Vec<Holder>, Moved),
+    Change(Option<(Seats, Fence)>, Changed),
+    Evicted(Vec<Holder>, Aim),
     View(Box<Shown>),
     Done,
     /// An answer that is none of those there are.
@@ -32,7 +32,7 @@ pub(super) enum Seen {
 
 /// How a change ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Change2 {
+pub(super) enum Changed {
     Done,
     NotHeld(Departure),
     NeedsAllSeats,
@@ -41,10 +41,10 @@ pub(super) enum Change2 {
 
 /// How an eviction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Moved {
-    Done,
+pub(super) enum Aim {
+    Hit,
     Nobody,
-    Moved,
+    Elsewhere,
 }
 
 /// A lock as it is shown.
@@ -60,7 +60,14 @@ pub(super) fn holders(views: &[HolderView]) -> Vec<Holder> {
 }
 
 impl Seen {
-    pub(super) async fn of(store: &dyn DynBackend, cast: &Cast, command: &Command) -> Result<Self> {
+    /// What `store` answers. Where looking ends nothing, a fence that was shown may be another once
+    /// the hand-over it tells of is done: an eviction then looks again, as an operator would.
+    pub(super) async fn of(
+        store: &dyn DynBackend,
+        cast: &Cast,
+        command: &Command,
+        looking_ends: bool,
+    ) -> Result<Self> {
         use Command as C;
         let fence = async |n: usize, who| {
             let view = store.inspect(cast.name(n)).await?;
@@ -110,9 +117,16 @@ impl Seen {
                 Seen::change(store.put(&lease, &value(*byte)).await?)
             }
             C::Evict(n, holder) => {
-                let holders = store.inspect(cast.name(*n)).await?.holders;
-                let only_if = holder.map(|h| holders.get(h).map_or(Fence::ZERO, |h| h.fence));
-                Seen::evicted(store.evict(cast.name(*n), &eviction(only_if)).await?)
+                let evict = async || {
+                    let holders = store.inspect(cast.name(*n)).await?.holders;
+                    let only_if = holder.map(|h| holders.get(h).map_or(Fence::ZERO, |h| h.fence));
+                    store.evict(cast.name(*n), &eviction(only_if)).await
+                };
+                let mut evicted = evict().await?;
+                if !looking_ends && matches!(evicted, Evicted::FenceMoved(_)) {
+                    evicted = evict().await?;
+                }
+                Seen::evicted(evicted)
             }
             C::EvictStranger(n) => {
                 let stranger = eviction(Some(Fence::new(u64::MAX)));
@@ -156,19 +170,19 @@ impl Seen {
 
     pub(super) fn change(change: Change) -> Self {
         match change {
-            Change::Done(grant) => Seen::Changed(Some((grant.seats, grant.fence)), Change2::Done),
-            Change::NotHeld(how) => Seen::Changed(None, Change2::NotHeld(how)),
-            Change::NeedsAllSeats => Seen::Changed(None, Change2::NeedsAllSeats),
-            Change::Mismatch { of } => Seen::Changed(None, Change2::Mismatch(of)),
+            Change::Done(grant) => Seen::Change(Some((grant.seats, grant.fence)), Changed::Done),
+            Change::NotHeld(how) => Seen::Change(None, Changed::NotHeld(how)),
+            Change::NeedsAllSeats => Seen::Change(None, Changed::NeedsAllSeats),
+            Change::Mismatch { of } => Seen::Change(None, Changed::Mismatch(of)),
             other => Seen::Odd(format!("{other:?}")),
         }
     }
 
     pub(super) fn evicted(evicted: Evicted) -> Self {
         match evicted {
-            Evicted::Done(victims) => Seen::Evicted(holders(&victims), Moved::Done),
-            Evicted::NobodyThere => Seen::Evicted(Vec::new(), Moved::Nobody),
-            Evicted::FenceMoved(there) => Seen::Evicted(holders(&there), Moved::Moved),
+            Evicted::Done(victims) => Seen::Evicted(holders(&victims), Aim::Hit),
+            Evicted::NobodyThere => Seen::Evicted(Vec::new(), Aim::Nobody),
+            Evicted::FenceMoved(there) => Seen::Evicted(holders(&there), Aim::Elsewhere),
             other => Seen::Odd(format!("{other:?}")),
         }
     }
@@ -191,9 +205,9 @@ impl Seen {
         let mut take = |fence: &mut Fence| fences.push(std::mem::take(fence));
         let mut bare = self.clone();
         match &mut bare {
-            Seen::Granted(_, fence)
-            | Seen::Value(_, fence)
-            | Seen::Changed(Some((_, fence)), _) => take(fence),
+            Seen::Granted(_, fence) | Seen::Value(_, fence) | Seen::Change(Some((_, fence)), _) => {
+                take(fence)
+            }
             Seen::Queued(_, holders) | Seen::Busy(holders) | Seen::Evicted(holders, _) => {
                 holders.iter_mut().for_each(|(_, _, fence)| take(fence));
             }

@@ -117,9 +117,6 @@ impl Saboteur {
         let mut seen = self.seen.lock();
         let highest = seen.highest.entry(claim.name.clone()).or_default();
         *highest = grant.fence.max(*highest);
-        if self.does(Deed::ExpiresEarly) {
-            grant.term *= 2;
-        }
         grant.fence = seen.forge(self.deed, &claim.name, grant.fence);
         seen.grants.insert(claim.member, grant);
         grant
