@@ -1,6 +1,10 @@
 //! The manager over the memory store: what a user sees.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, on a runtime of its own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test, on a runtime of its own"
+)]
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -75,9 +75,9 @@ pub(crate) async fn acquire(inner: Arc<Inner>, wish: Wish) -> Result<Acquired> {
     let context = |error| inner.context(error, "acquiring", Some(&run.wish.claim.name));
     match ended {
         Ok(Acquired::Guard(guard)) => {
+            inner.metrics().acquired(guard.acquired_after(started));
             // Granted while the manager was being shut down: dropped here, the janitor releases it.
             inner.check_open().map_err(context)?;
-            inner.metrics().acquired(guard.acquired_after(started));
             Ok(Acquired::Guard(guard))
         }
         Ok(Acquired::Value(value)) => Ok(Acquired::Value(value)),
@@ -516,10 +516,7 @@ impl<'a> Attempt<'a> {
             keeper.care_for(&self.lease, due);
         }
         self.stop_waiting();
-        let (lease, details) = (self.lease.clone(), self.claim.details.clone());
-        let guard = LockGuard::new(self.inner.clone(), lease, details);
-        // After the lease is in care, where a shutdown finds it: one of the two lets it go.
-        self.inner.check_open().is_ok().then_some(guard)
+        Some(LockGuard::new(self.inner.clone(), self.lease.clone(), self.claim.details.clone()))
     }
 
     /// Begins to wait, or goes on waiting; answers whether an event will tell.

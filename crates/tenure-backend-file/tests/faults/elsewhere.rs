@@ -55,9 +55,7 @@ fn short_lived_processes_take_over_from_a_dead_holder_elsewhere_when_they_have_s
     fleet.kill(&holder).unwrap();
     let run = fleet.finish().unwrap();
     let fence = run.events.iter().find_map(|event| event.fence).unwrap().0;
-    let locks = names_in(&stage.root()).into_iter().filter(|name| name.ends_with(".lock"));
-    let lock = stage.root().join(locks.last().unwrap());
-    move_to_another_host(&lock);
+    move_to_another_host(&stage.directory(X));
 
     let first_look = now();
     let mut tries = 0;

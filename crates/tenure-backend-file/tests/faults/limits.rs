@@ -8,7 +8,7 @@ use futures_lite::future::{block_on, or};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tenure_core::{ErrorKind, LockGuard, LockManager, LossReason, NotReleased};
 
-use crate::stage::{LONG, PATIENCE, ROLE, Stage, X, acquire, names_in, now, this_program, until};
+use crate::stage::{LONG, PATIENCE, ROLE, Stage, X, acquire, now, this_program, until};
 
 const TTL: Duration = Duration::from_millis(900);
 /// How late a busy machine may run the thread that tells of a loss.
@@ -72,8 +72,7 @@ fn a_lock_whose_directory_is_removed_is_lost_and_can_be_had_again_with_a_higher_
     let stage = Stage::new();
     let manager = stage.manager();
     let guard = acquire(&manager, X, TTL);
-    let lock = names_in(&stage.root()).into_iter().find(|name| name.ends_with(".lock")).unwrap();
-    fs::remove_dir_all(stage.root().join(lock)).unwrap();
+    fs::remove_dir_all(stage.directory(X)).unwrap();
     told_lost(&manager, &guard);
     let fence = guard.fencing_token();
     let released = block_on(guard.release());
@@ -107,8 +106,7 @@ fn a_release_into_a_removed_directory_says_that_the_lock_was_lost() {
     let stage = Stage::new();
     let manager = stage.manager();
     let guard = acquire(&manager, X, LONG);
-    let lock = names_in(&stage.root()).into_iter().find(|name| name.ends_with(".lock")).unwrap();
-    fs::remove_dir_all(stage.root().join(lock)).unwrap();
+    fs::remove_dir_all(stage.directory(X)).unwrap();
     let released = block_on(guard.release());
     assert!(matches!(released, Err(NotReleased::AlreadyLost(_))), "{released:?}");
 }

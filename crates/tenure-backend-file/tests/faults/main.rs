@@ -9,6 +9,7 @@ mod stage;
 mod chaos;
 mod elsewhere;
 mod limits;
+mod litter;
 mod mounts;
 mod takeover;
 

@@ -50,6 +50,11 @@ impl Stage {
         self.dir.path().join("locks")
     }
 
+    /// The directory of a lock.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        PathBuf::from(&self.manager().keys(name).unwrap()[0].1)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("file://{}{}", self.root().display(), self.query)
     }

@@ -25,7 +25,7 @@ impl Saboteur {
         match self.deed {
             Deed::UndoesChanges => member.change = true,
             Deed::NeverExpires => member.ttl *= 1000,
-            Deed::ExpiresEarly => member.ttl /= 2,
+            Deed::ExpiresEarly => member.ttl /= 8,
             _ => {}
         }
         member

@@ -63,7 +63,7 @@ impl Saboteur {
                 claim.ttl *= 1000;
                 claim.pick_up *= 1000;
             }
-            Deed::ExpiresEarly => claim.ttl /= 2,
+            Deed::ExpiresEarly => claim.ttl /= 8,
             Deed::IgnoresPriority => claim.priority = Priority::default(),
             Deed::ServesLastFirst if claim.wait && !self.knows(claim.member) => {
                 let next = self.arrivals.fetch_add(1, Ordering::Relaxed);
