@@ -208,6 +208,8 @@ impl From<NotReleased> for Error {
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct LockGuard {
     watch: LockWatch,
+    /// A downgrade to these seats was sent and not answered: it may take place at any moment.
+    unsettled: Option<Seats>,
 }
 
 impl Deref for LockGuard {
@@ -229,7 +231,7 @@ impl fmt::Debug for LockGuard {
 
 impl LockGuard {
     pub(crate) fn new(inner: Arc<Inner>, lease: Arc<Lease>, details: Arc<Details>) -> Self {
-        Self { watch: LockWatch { inner, lease, details } }
+        Self { watch: LockWatch { inner, lease, details }, unsettled: None }
     }
 
     /// A view of this lock for the tasks that work under it.
@@ -342,12 +344,22 @@ impl LockGuard {
         self.check_all_seats()?;
         // From here on others may come in, whether or not the answer arrives.
         self.lease.times.lock().seats = seats;
-        let reference = self.lease.reference();
-        let change = self.limited(self.inner.backend().downgrade(&reference, seats)).await;
+        let change = self.send_downgrade(seats).await;
         if matches!(change, Ok(Change::Mismatch { .. })) {
+            self.unsettled = None;
             self.lease.times.lock().seats = Seats::All;
         }
         self.changed(change, "downgrading")
+    }
+
+    async fn send_downgrade(&mut self, seats: Seats) -> Result<Change> {
+        self.unsettled = Some(seats);
+        let reference = self.lease.reference();
+        let change = self.limited(self.inner.backend().downgrade(&reference, seats)).await;
+        if matches!(change, Ok(Change::Done(_) | Change::NeedsAllSeats)) {
+            self.unsettled = None;
+        }
+        change
     }
 
     /// Turns shared seats into the exclusive lock, without letting go in between: waits until the
@@ -365,6 +377,12 @@ impl LockGuard {
         self.check()?;
         if self.seats().is_all() {
             return Ok(());
+        }
+        if let Some(seats) = self.unsettled {
+            // It must not take place after the upgrade: once it has, the upgrade has a fence that
+            // no copy of it knows.
+            let settled = self.send_downgrade(seats).await;
+            self.changed(settled, "settling the downgrade of")?;
         }
         let lease = &self.lease;
         let mut claim =

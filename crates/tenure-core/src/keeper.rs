@@ -113,19 +113,19 @@ impl Keeper {
     }
 
     /// Loses a lease, once, and tells. What may still be at the store is given back when the lease
-    /// can end there by itself, or when its guard is dropped: until then whoever worked under it is
-    /// stopping, and nobody else may begin.
+    /// has ended there by itself, for all that is known here, or when its guard is dropped: until
+    /// then whoever worked under it is stopping, and nobody else may begin.
     pub(crate) fn lose(&self, lease: &Arc<Lease>, reason: LossReason) {
         let word = reason.as_str();
         if !lease.lose(reason) {
             return;
         }
         let now = self.clock.now();
-        let (end, held_for) = {
+        let (over, held_for) = {
             let times = lease.times.lock();
-            (times.end, now.since(times.acquired_at))
+            (times.over(), now.since(times.acquired_at))
         };
-        self.look_again(lease, end);
+        self.look_again(lease, over);
         self.metrics.lost(word);
         self.metrics.let_go(held_for);
         tracing::warn!(lock = %lease.name, holder = %lease.id.holder(), reason = word, "lock lost");
@@ -251,9 +251,9 @@ impl Rounds {
                 renew
             }
             Phase::Lost => {
-                let end = lease.times.lock().end;
-                if now < end {
-                    timers.reschedule(key, end);
+                let over = lease.times.lock().over();
+                if now < over {
+                    timers.reschedule(key, over);
                 } else {
                     self.keeper.give_back(lease);
                 }

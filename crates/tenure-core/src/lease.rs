@@ -301,6 +301,13 @@ impl Times {
         self.next_renewal.min(self.risk_at).min(self.deadline)
     }
 
+    /// When the lease has ended at the store even if the store's clock is behind by the drift, as
+    /// long after its earliest end as that is after the deadline. A holder that has to be killed is
+    /// killed at the earliest end, and that takes a moment.
+    pub(crate) fn over(&self) -> Moment {
+        self.end.plus(self.end.since(self.deadline))
+    }
+
     /// What a lease is lost of whose deadline has come.
     pub(crate) fn overdue(&self) -> LossReason {
         if self.unreachable { LossReason::StoreUnreachable } else { LossReason::Expired }

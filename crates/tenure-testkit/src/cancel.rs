@@ -15,7 +15,7 @@ use tenure_core::backend::{
     Backend, Change, Claim, DynBackend, Evicted, Eviction, LeaseRef, Listener, Member, Release,
     Renewal, Value, Verdict,
 };
-use tenure_core::{Capabilities, LockName, Result, Seats, View};
+use tenure_core::{Capabilities, Error, ErrorKind, LockName, Result, Seats, View};
 
 /// How long a future that is not woken is waited for before it is dropped where it stands.
 const UNWOKEN: Duration = Duration::from_millis(40);
@@ -75,12 +75,49 @@ impl Alarm {
 }
 
 /// A store that gives way before and after each of its calls.
-pub struct Yielding(Arc<dyn DynBackend>);
+pub struct Yielding {
+    inner: Arc<dyn DynBackend>,
+    late: Mutex<Late>,
+}
+
+/// A downgrade that is still under way when its caller has given it up.
+#[derive(Default)]
+struct Late {
+    next: bool,
+    held_up: Option<(LeaseRef, Seats)>,
+}
 
 impl Yielding {
     /// Puts itself before `inner`.
     pub fn new(inner: Arc<dyn DynBackend>) -> Self {
-        Self(inner)
+        Self { inner, late: Mutex::default() }
+    }
+
+    /// Holds the next downgrade up; its caller is told that nobody knows.
+    pub fn hold_up_the_next_downgrade(&self) {
+        self.late().next = true;
+    }
+
+    /// Lets the downgrade land that was held up.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn let_it_land(&self) -> Result<Change> {
+        let (lease, seats) = self.late().held_up.take().expect("a downgrade was held up");
+        self.inner.downgrade(&lease, seats).await
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_up(&self, lease: &LeaseRef, seats: Seats) -> bool {
+        let mut late = self.late();
+        let now = std::mem::take(&mut late.next);
+        if now {
+            late.held_up = Some((lease.clone(), seats));
+        }
+        now
     }
 }
 
@@ -93,63 +130,66 @@ async fn between<T>(call: impl Future<Output = T>) -> T {
 
 impl Backend for Yielding {
     fn capabilities(&self) -> &Capabilities {
-        self.0.capabilities()
+        self.inner.capabilities()
     }
 
     fn address(&self) -> Arc<str> {
-        self.0.address()
+        self.inner.address()
     }
 
     async fn acquire(&self, claim: &Claim) -> Result<Verdict> {
-        between(self.0.acquire(claim)).await
+        between(self.inner.acquire(claim)).await
     }
 
     async fn withdraw(&self, claim: &Claim) -> Result<()> {
-        between(self.0.withdraw(claim)).await
+        between(self.inner.withdraw(claim)).await
     }
 
     async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
-        between(self.0.renew(members)).await
+        between(self.inner.renew(members)).await
     }
 
     async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
-        between(self.0.downgrade(lease, seats)).await
+        if self.held_up(lease, seats) {
+            return Err(Error::new(ErrorKind::Unknown, "it is held up (scripted)"));
+        }
+        between(self.inner.downgrade(lease, seats)).await
     }
 
     async fn release(&self, lease: &LeaseRef, value: Option<&Value>) -> Result<Release> {
-        between(self.0.release(lease, value)).await
+        between(self.inner.release(lease, value)).await
     }
 
     async fn put(&self, lease: &LeaseRef, value: &Value) -> Result<Change> {
-        between(self.0.put(lease, value)).await
+        between(self.inner.put(lease, value)).await
     }
 
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
-        between(self.0.evict(name, why)).await
+        between(self.inner.evict(name, why)).await
     }
 
     async fn inspect(&self, name: &LockName) -> Result<View> {
-        between(self.0.inspect(name)).await
+        between(self.inner.inspect(name)).await
     }
 
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
-        between(self.0.list(prefix, limit)).await
+        between(self.inner.list(prefix, limit)).await
     }
 
     fn subscribe(&self, listener: Weak<dyn Listener>) {
-        self.0.subscribe(listener);
+        self.inner.subscribe(listener);
     }
 
     fn watch(&self, claim: &Claim, waits: bool) -> bool {
-        self.0.watch(claim, waits)
+        self.inner.watch(claim, waits)
     }
 
     async fn ping(&self) -> Result<()> {
-        between(self.0.ping()).await
+        between(self.inner.ping()).await
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {
-        self.0.keys(name)
+        self.inner.keys(name)
     }
 }
 

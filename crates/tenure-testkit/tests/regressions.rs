@@ -20,6 +20,7 @@ use tenure_core::{
     ClaimId, Details, ErrorKind, LockManager, LockName, LossReason, NotReleased, Owner, Seats,
     Token, Wakes,
 };
+use tenure_testkit::cancel::Yielding;
 use tenure_testkit::scripted_register::{Call, Fault, Judge, ScriptedRegister};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -237,6 +238,9 @@ fn a_dead_holder_among_many_is_found() {
                     assert!(matches!(renewed, Renewal::Kept(_)), "{renewed:?}");
                 }
             }
+            // No sign but that of the waiter itself, or its own end would be a reason to look on.
+            let waits = Member::new(name(), next.token.clone(), TTL, None);
+            observer.renew(&[waits]).await;
             if let Verdict::Granted(_) = observer.acquire(&next).await.unwrap() {
                 return;
             }
@@ -361,6 +365,31 @@ async fn seats_that_nobody_can_hold_do_not_spoil_the_record() {
     assert_eq!(nothing.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(register.record(&name()), None, "nothing was sent");
     locks.acquire("x", TTL).await.unwrap().release().await.unwrap();
+}
+
+/// A downgrade that nobody knew the outcome of landed after the next upgrade, and let others in
+/// beside a guard that said "exclusive".
+#[tokio::test]
+async fn a_downgrade_that_lands_late_does_not_undo_the_next_upgrade() {
+    for upgraded_before in [false, true] {
+        let yielding = Arc::new(Yielding::new(Arc::new(MemoryBackend::new())));
+        let locks = LockManager::new(yielding.clone()).unwrap();
+        let request = locks.lock("x").ttl(TTL);
+        let request = if upgraded_before { request.shared() } else { request };
+        let mut guard = request.acquire().await.unwrap();
+        guard.upgrade(None).await.unwrap();
+        yielding.hold_up_the_next_downgrade();
+        let downgraded = guard.downgrade(Seats::SHARED).await;
+        assert_eq!(downgraded.unwrap_err().kind(), ErrorKind::Unknown);
+        assert!(!guard.seats().is_all(), "others may be in already");
+        guard.upgrade(None).await.unwrap();
+        let _late = yielding.let_it_land().await.unwrap();
+        let view = locks.inspect("x").await.unwrap();
+        assert!(guard.is_valid() && guard.seats().is_all());
+        assert_eq!(view.holders[0].seats, Seats::All);
+        assert_eq!(view.holders[0].fence, guard.fencing_token());
+        guard.release().await.unwrap();
+    }
 }
 
 /// The same release from another process, after the answer of the first was lost.

@@ -441,11 +441,6 @@ impl<'a> Turn<'a> {
         self.effects.changed = true;
         let holder = self.holder_mut(member).expect("only a holder upgrades");
         holder.upgrade = Some(Upgraded { claims: vec![claim], before: holder.seats });
-        if matches!(now, Now::Observed { .. }) {
-            // It has picked its lease up, or it could not have asked: no sign of life has to
-            // carry the new fence in time.
-            holder.handed_over = false;
-        }
         holder.seats = Seats::All;
         holder.fence = fence;
         // Only who picked up its lease asks for more. Were it to be picked up once more, observers

@@ -185,7 +185,8 @@ fn changes(
             Outcome::Refused(_) | Outcome::Open => {}
         }
         for pause in timeline.pauses_of(&attempt.who.proc) {
-            if pause.from < waits_until && attempt.invoked < pause.to {
+            // Also one that has given up, and was stopped before it could leave.
+            if pause.from < place_until && attempt.invoked < pause.to {
                 let gone = pause.to.saturating_add(bounds.ttl);
                 during(pause.from, gone, Change::GhostCame, Change::GhostGone);
             }
@@ -280,6 +281,18 @@ mod tests {
         assert_eq!(granted_at(332, beside(Op::Crash, Phase::Invoke)), [Check::Waiters]);
         let stopped = || {
             let script = beside(Op::Pause, Phase::Invoke).mark(300, "p6", Op::Pause, Phase::Ok);
+            script.mark(302, "p6#1", Op::Acquire, Phase::Fail)
+        };
+        assert_eq!(granted_at(331, stopped()), []);
+        assert_eq!(granted_at(332, stopped()), [Check::Waiters]);
+    }
+
+    #[test]
+    fn a_waiter_that_gave_up_and_was_stopped_before_it_left_is_a_ghost() {
+        let stopped = || {
+            let script = waiter().ask_until(206, "p6#1", 214);
+            let script = script.mark(215, "p6", Op::Pause, Phase::Invoke);
+            let script = script.mark(300, "p6", Op::Pause, Phase::Ok);
             script.mark(302, "p6#1", Op::Acquire, Phase::Fail)
         };
         assert_eq!(granted_at(331, stopped()), []);
