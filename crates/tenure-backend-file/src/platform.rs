@@ -252,6 +252,11 @@ impl Identity {
         // The number may belong to somebody else by now.
         os::started(self.pid).is_some_and(|started| self.started != 0 && started != self.started)
     }
+
+    /// Whether the process has ended, whether or not whoever started it has taken notice.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_gone() || os::is_zombie(self.pid)
+    }
 }
 
 /// What kind of file system a directory is on.

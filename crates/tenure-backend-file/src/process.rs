@@ -135,21 +135,40 @@ fn sweep(room: &Room, dir: &LockDir) {
     }
 }
 
+/// What the kernel says of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// It lives, for all that is known.
+    Alive,
+    /// It is about to end: its files are closed already. What it started may still be at work.
+    Dying,
+    /// It is proven to be dead, and what was to end with it was told so.
+    Dead,
+}
+
 /// Whether the kernel proves that whoever gave this sign of life is dead. Whatever is not clear is
 /// no proof: it lives until its ttl is over.
 pub(crate) fn is_dead(room: &Room, beat: &Beat) -> bool {
+    life(room, beat) == Life::Dead
+}
+
+/// What the kernel says of whoever gave this sign of life.
+pub(crate) fn life(room: &Room, beat: &Beat) -> Life {
+    let dead_if = |dead| if dead { Life::Dead } else { Life::Alive };
     if !room.proves_death || beat.detached || !beat.owner.shares_kernel(&room.me) {
-        return false;
+        return Life::Alive;
     }
     if beat.owner == room.me {
-        return beat.process != 0 && !MINE.lock().contains(&beat.process);
+        return dead_if(beat.process != 0 && !MINE.lock().contains(&beat.process));
     }
     match (beat.process != 0).then(|| is_unlocked(room, beat.process)) {
-        Some(Ok(unlocked)) => unlocked,
+        // Files are closed first, and only then the children told that were to die with it.
+        Some(Ok(true)) if beat.owner.has_ended() => Life::Dead,
+        Some(Ok(true)) => Life::Dying,
         // Without the file the process table decides: a file may have been cleaned up by somebody
         // who did not know what it was for.
-        Some(Err(Errno::NOENT)) | None => beat.owner.is_gone(),
-        Some(Err(_)) => false,
+        Some(Err(Errno::NOENT)) | None => dead_if(beat.owner.is_gone()),
+        Some(Ok(false) | Err(_)) => Life::Alive,
     }
 }
 

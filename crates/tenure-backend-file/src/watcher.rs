@@ -20,12 +20,16 @@ use tenure_core::{Listeners, LockName, MemberId};
 use crate::heartbeat::{self, Found};
 use crate::layout;
 use crate::platform::{self, Notice, Notifier, Watch};
-use crate::process;
+use crate::process::{self, Life};
 use crate::register::cell_of;
 use crate::room::Room;
 
 /// How often it is looked whose death would be news for those who wait for a lock that moves.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether a process has ended that has closed its files.
+const LAST_LOOKS: u32 = 64;
+/// The longest pause between two of these looks.
+const LAST_PAUSE: Duration = Duration::from_millis(20);
 /// How many members of a lock are looked at: holders first, then the next waiters.
 const MAX_MEMBERS: usize = 32;
 
@@ -72,6 +76,27 @@ struct Lock {
     looked: Moment,
     /// When to look next, if there is a reason to.
     due: Option<Moment>,
+    /// How often it was looked since a process has closed its files and is about to end.
+    dying: Option<u32>,
+}
+
+impl Lock {
+    /// Makes sure that it is looked at `at` or before.
+    fn look_by(&mut self, at: Moment) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Plans the next look at a process that is about to end; `false` if there were enough.
+    fn look_again(&mut self) -> bool {
+        let looks = self.dying.unwrap_or(0);
+        self.dying = (looks < LAST_LOOKS).then_some(looks + 1);
+        if self.dying.is_some() {
+            // A process takes some 100 us for the rest of its end, if nothing comes in between.
+            let pause = Duration::from_micros(100 << looks.min(8)).min(LAST_PAUSE);
+            self.look_by(SystemClock.now().plus(pause));
+        }
+        self.dying.is_some()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -276,13 +301,15 @@ impl Shared {
             }
             Some(Target::Lock(name)) => {
                 if let Some(lock) = state.locks.get_mut(&name) {
-                    lock.due = Some(lock.looked.plus(LOOK_EVERY));
+                    lock.look_by(lock.looked.plus(LOOK_EVERY));
                 }
             }
             Some(Target::Process(process)) => {
-                let names = state.names_of(process);
-                drop(state);
-                names.iter().for_each(|name| self.tell_changed(name));
+                let concerned = |lock: &&mut Lock| lock.processes.contains(&process);
+                for lock in state.locks.values_mut().filter(concerned) {
+                    lock.dying = Some(0);
+                    lock.look_by(Moment::default());
+                }
             }
             None => {}
         }
@@ -335,9 +362,18 @@ impl Shared {
                 lock.due = Some(lock.looked.plus(LOOK_EVERY));
             }
         }
-        if beats.iter().any(|beat| process::is_dead(&self.room, beat)) {
-            self.tell_changed(name);
+        let lives: Vec<Life> = beats.iter().map(|beat| process::life(&self.room, beat)).collect();
+        let mut state = self.state.lock();
+        let Some(lock) = state.locks.get_mut(name) else {
+            return;
+        };
+        if lives.contains(&Life::Dead) {
+            lock.dying = None;
+        } else if (lock.dying.is_none() && !lives.contains(&Life::Dying)) || lock.look_again() {
+            return;
         }
+        drop(state);
+        self.tell_changed(name);
     }
 
     fn beats_in_the_way(&self, name: &LockName) -> Vec<heartbeat::Beat> {
@@ -387,14 +423,6 @@ impl Shared {
 }
 
 impl State {
-    fn names_of(&self, process: u64) -> Vec<LockName> {
-        self.locks
-            .iter()
-            .filter(|(_, lock)| lock.processes.contains(&process))
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-
     /// A watch ended by itself: what it was on is gone, or it was for one time.
     fn ended(&mut self, watch: i32) {
         match self.watches.remove(&watch) {

@@ -145,6 +145,22 @@ fn a_process_whose_file_was_cleaned_up_is_alive_as_long_as_it_runs() {
 }
 
 #[test]
+fn a_process_that_has_closed_its_files_is_not_dead_before_it_has_ended() {
+    let room = room();
+    let mut holder = Holder::start(room.path(), "hold");
+    let file = only(&room.path().join("procs"), "proc-");
+    // As if the kernel had come so far with its end: its children may still be at work.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, "").unwrap();
+    assert!(!sign_of(room.path(), &holder).dead);
+    // It has ended, and nobody has taken notice.
+    holder.child.kill().unwrap();
+    until("it is dead", || sign_of(room.path(), &holder).dead);
+    holder.child.wait().unwrap();
+    assert!(sign_of(room.path(), &holder).dead);
+}
+
+#[test]
 fn something_else_in_place_of_a_process_file_proves_nothing() {
     let room = room();
     let mut holder = Holder::start(room.path(), "hold");

@@ -8,11 +8,11 @@
 //! In reading order: [`job`] is what a taker is told, [`taker`] what it does, [`fleet`] who starts
 //! and hurts it, [`plan`] how, and [`run`] what is left to be judged.
 
-pub mod fleet;
 pub mod job;
+pub mod taker;
+pub mod fleet;
 pub mod plan;
 pub mod run;
-pub mod taker;
 
 pub use fleet::{Doing, Fleet};
 pub use job::Job;

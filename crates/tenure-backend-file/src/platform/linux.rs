@@ -95,10 +95,22 @@ pub(super) fn up_time() -> Option<Duration> {
 
 /// When a process started, in ticks since boot.
 pub(super) fn started(pid: u32) -> Option<u64> {
+    stat(pid, |fields| fields.nth(19)?.parse().ok())
+}
+
+/// Whether a process has ended and its parent has not taken notice.
+pub(super) fn is_zombie(pid: u32) -> bool {
+    stat(pid, |fields| Some(matches!(fields.next()?, "Z" | "X" | "x"))).unwrap_or(false)
+}
+
+fn stat<T>(
+    pid: u32,
+    take: impl FnOnce(&mut std::str::SplitAsciiWhitespace<'_>) -> Option<T>,
+) -> Option<T> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    take(&mut rest.split_ascii_whitespace())
 }
 
 /// The kind of file system under an open directory. NFS that does not look at the server when
@@ -235,6 +247,12 @@ mod tests {
     fn a_process_that_ended_is_gone() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
+        let started = started(pid).unwrap();
+        let ended = Identity { pid, started, ..identity() };
+        while !ended.has_ended() {
+            std::thread::yield_now();
+        }
+        assert!(!ended.is_gone(), "its parent has not taken notice yet");
         child.wait().unwrap();
         let gone = Identity { pid, started: 1, ..identity() };
         assert!(gone.is_gone());

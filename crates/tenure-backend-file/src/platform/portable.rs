@@ -39,6 +39,10 @@ pub(super) fn started(_pid: u32) -> Option<u64> {
     None
 }
 
+pub(super) fn is_zombie(_pid: u32) -> bool {
+    false
+}
+
 pub(crate) fn file_system(_dir: BorrowedFd<'_>) -> Result<FileSystem, Errno> {
     Ok(FileSystem::Other("of a kind that this system does not tell"))
 }

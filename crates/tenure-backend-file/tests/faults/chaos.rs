@@ -30,9 +30,10 @@ fn rules() -> Rules {
 fn disturbed(of: &str, plan: &Plan, stage: &Stage, job: &Job) -> Run {
     let mut fleet = stage.fleet(seed::seed(of));
     fleet.disturb(plan, job).unwrap();
-    // Whatever was drawn, one outlives its lease, and one dies for the others to clear away.
+    // Whatever was drawn, one outlives its lease.
+    let hold = (TTL * 3 / 2, TTL * 2);
     let late =
-        Job { auto_renew: false, rounds: Some(1), hold: (TTL * 3 / 2, TTL * 2), ..job.clone() };
+        Job { auto_renew: false, rounds: Some(1), wait: None, hold, cancel: 0, ..job.clone() };
     let late = fleet.start(&late).unwrap();
     fleet.join(&late).unwrap();
     let run = fleet.finish().unwrap();
@@ -51,7 +52,8 @@ fn job(stage: &Stage) -> Job {
 #[test]
 fn processes_that_are_killed_at_random_break_no_promise() {
     let stage = Stage::new();
-    let run = disturbed("kills", &Plan::kills(TAKERS, LASTS), &stage, &job(&stage));
+    let job = Job { wait: Some(TTL * 2), ..job(&stage) };
+    let run = disturbed("kills", &Plan::kills(TAKERS, LASTS), &stage, &job);
     assert_eq!(run.complaints, [""; 0]);
     assert!(0 < run.tally.killed_holding && 0 < run.tally.killed_waiting, "{}", run.tally);
 }
@@ -66,7 +68,8 @@ fn processes_that_are_stopped_at_random_break_no_promise() {
 #[test]
 fn processes_that_are_killed_and_stopped_at_random_break_no_promise() {
     let stage = Stage::new();
-    let job = Job { names: vec![X.into(), "y".into()], shared: 30, ..job(&stage) };
+    let names = vec![X.into(), "y".into()];
+    let job = Job { names, shared: 30, wait: Some(TTL * 4), ..job(&stage) };
     let run = disturbed("kills and stops", &Plan::both(TAKERS, LASTS), &stage, &job);
     assert!(0 < run.tally.killed_holding && 0 < run.tally.stopped_holding, "{}", run.tally);
 }
