@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tenure_core::{Error, ErrorKind};
@@ -39,7 +40,14 @@ pub enum Failure {
 /// A script of failures; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Failures {
-    script: Arc<Mutex<Script>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether there is a script at all, so that a store without failures does not ask for it.
+    armed: AtomicBool,
+    script: Mutex<Script>,
 }
 
 #[derive(Debug, Default)]
@@ -56,21 +64,26 @@ impl Failures {
 
     /// Lets the next call of `operation` fail, after those that were told to fail before.
     pub fn once(&self, operation: Operation, failure: Failure) {
-        self.script.lock().once.push_back((operation, failure));
+        self.shared.script.lock().once.push_back((operation, failure));
+        self.shared.armed.store(true, Ordering::Release);
     }
 
     /// Lets every call of `operation` fail until [`Failures::heal`].
     pub fn always(&self, operation: Operation, failure: Failure) {
-        self.script.lock().always.push((operation, failure));
+        self.shared.script.lock().always.push((operation, failure));
+        self.shared.armed.store(true, Ordering::Release);
     }
 
     /// Ends all failures.
     pub fn heal(&self) {
-        *self.script.lock() = Script::default();
+        *self.shared.script.lock() = Script::default();
     }
 
     pub(crate) fn next(&self, operation: Operation) -> Option<Failure> {
-        let mut script = self.script.lock();
+        if !self.shared.armed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut script = self.shared.script.lock();
         if let Some(at) = script.once.iter().position(|(o, _)| *o == operation) {
             return script.once.remove(at).map(|(_, failure)| failure);
         }

@@ -389,7 +389,7 @@ pub(crate) struct Attempt<'a> {
     inner: &'a Arc<Inner>,
     pub(crate) claim: Arc<Claim>,
     lease: Arc<Lease>,
-    entry: Option<Entry>,
+    entry: Option<Entry<'a>>,
     /// Whether a request may have reached the store.
     sent: bool,
     calls: u32,

@@ -9,9 +9,8 @@ use parking_lot::Mutex;
 
 use crate::backend::{Departure, Event, Grant, Listener};
 use crate::name::LockName;
+use crate::stripes::Stripes;
 use crate::token::MemberId;
-
-const SHARDS: usize = 16;
 
 type Waits = HashMap<MemberId, Arc<Waiting>, BuildHasherDefault<IdHasher>>;
 
@@ -36,8 +35,8 @@ impl Hasher for IdHasher {
 /// The waiting claims of one manager.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// By the first byte of the id, which is a hash, so that threads do not meet.
-    waiting: [Mutex<Waits>; SHARDS],
+    /// By a byte of the id, which is a hash, so that threads seldom meet.
+    waiting: Stripes<Mutex<Waits>>,
     /// Told of members that were ended by others; the keeper's leases.
     gone: Mutex<Option<GoneHook>>,
     changes: tokio::sync::Notify,
@@ -71,22 +70,22 @@ pub(crate) struct Told {
 
 /// A claim's entry among the waiters; dropping it takes it out.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    waiters: Arc<Waiters>,
+pub(crate) struct Entry<'a> {
+    waiters: &'a Waiters,
     member: MemberId,
     waiting: Arc<Waiting>,
 }
 
 impl Waiters {
     /// Lists a claim, before it is sent, so that no event is missed.
-    pub(crate) fn enter(self: &Arc<Self>, name: &LockName, member: MemberId) -> Entry {
+    pub(crate) fn enter(&self, name: &LockName, member: MemberId) -> Entry<'_> {
         let waiting = Arc::new(Waiting {
             name: name.clone(),
             told: Mutex::new(Told::default()),
             waker: AtomicWaker::new(),
         });
         self.shard(member).lock().insert(member, waiting.clone());
-        Entry { waiters: self.clone(), member, waiting }
+        Entry { waiters: self, member, waiting }
     }
 
     /// Makes a waiting claim look.
@@ -121,11 +120,11 @@ impl Waiters {
     }
 
     fn shard(&self, member: MemberId) -> &Mutex<Waits> {
-        &self.waiting[usize::from(member.as_bytes()[8]) % SHARDS]
+        self.waiting.at(member.as_bytes()[8])
     }
 
     fn wake_where(&self, which: impl Fn(&Waiting) -> bool) {
-        for shard in &self.waiting {
+        for shard in self.waiting.iter() {
             let some: Vec<_> = shard.lock().values().filter(|w| which(w)).cloned().collect();
             for waiting in some {
                 waiting.tell(None);
@@ -145,7 +144,7 @@ impl Waiting {
     }
 }
 
-impl Entry {
+impl Entry<'_> {
     /// Resolves when there is something new, with what it is.
     pub(crate) async fn told(&self) -> Told {
         std::future::poll_fn(|cx| {
@@ -161,7 +160,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
         self.waiters.shard(self.member).lock().remove(&self.member);
     }

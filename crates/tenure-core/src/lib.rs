@@ -18,6 +18,7 @@ mod listeners;
 pub mod register;
 
 pub mod clock;
+mod stripes;
 mod phase;
 mod timers;
 mod alarm;

@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
 use crate::request::LockRequest;
+use crate::stripes::Stripes;
 use crate::token::MemberId;
 use crate::values::{Fence, Seats};
 use crate::view::{HolderView, View};
@@ -104,7 +105,7 @@ impl LockManagerBuilder {
                 backend: self.backend,
                 keeper,
                 owner,
-                plain_details: Mutex::new(None),
+                plain_details: Stripes::default(),
                 closed: AtomicBool::new(false),
                 pid: std::process::id(),
             }),
@@ -521,7 +522,7 @@ pub(crate) struct Inner {
     owner: Owner,
     address: Arc<str>,
     /// The details of a plain claim, shared between all of the same kind.
-    plain_details: Mutex<Option<Arc<Details>>>,
+    plain_details: Stripes<Mutex<Option<Arc<Details>>>>,
     closed: AtomicBool,
     /// The process that made the manager; a forked child has no keeper.
     pid: u32,
@@ -561,7 +562,7 @@ impl Inner {
     }
 
     pub(crate) fn details(&self, renews_every: Option<Duration>) -> Arc<Details> {
-        let mut plain = self.plain_details.lock();
+        let mut plain = self.plain_details.mine().lock();
         match &*plain {
             Some(details) if details.renews_every == renews_every => details.clone(),
             _ => plain

@@ -2,12 +2,13 @@
 //!
 //! No metric is labelled by a lock's name: names are unbounded.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::ErrorKind;
+use crate::stripes::Stripes;
 
 /// The numbers of one manager since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -62,27 +63,15 @@ pub(crate) struct Metrics {
 
 /// A sum that many threads add to without meeting at one cache line.
 #[derive(Default)]
-struct Sum([Stripe; 8]);
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Stripe(AtomicI64);
+struct Sum(Stripes<AtomicI64>);
 
 impl Sum {
     fn add(&self, by: i64) {
-        thread_local! {
-            static STRIPE: usize = {
-                static NEXT: AtomicUsize = AtomicUsize::new(0);
-                NEXT.fetch_add(1, Ordering::Relaxed) % 8
-            };
-        }
-        // During a thread's end its stripe may be gone; any stripe will do.
-        let stripe = STRIPE.try_with(|s| *s).unwrap_or(0);
-        self.0[stripe].0.fetch_add(by, Ordering::Relaxed);
+        self.0.mine().fetch_add(by, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
-        let sum: i64 = self.0.iter().map(|s| s.0.load(Ordering::Relaxed)).sum();
+        let sum: i64 = self.0.iter().map(|s| s.load(Ordering::Relaxed)).sum();
         u64::try_from(sum).unwrap_or(0)
     }
 }

@@ -2,14 +2,14 @@
 //! and release.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
+use crate::stripes::{self, Stripes};
 
-const SHARDS: usize = 16;
 /// A tick is 2^20 ns, about a millisecond; what is due is up to one tick late, never early.
 const TICK_BITS: u32 = 20;
 /// `earliest` while the keeper is awake: every new timer has to wake it again.
@@ -17,8 +17,7 @@ const AWAKE: u64 = u64::MAX;
 
 /// Timers of `T`, set from any thread, collected by the keeper.
 pub(crate) struct Timers<T> {
-    shards: [Mutex<Shard<T>>; SHARDS],
-    next_shard: AtomicUsize,
+    shards: Stripes<Mutex<Shard<T>>>,
     /// Until when the keeper sleeps, in ticks.
     earliest: AtomicU64,
     wake: Notify,
@@ -51,8 +50,7 @@ impl<T: Clone> Timers<T> {
         let shard =
             || Mutex::new(Shard { slots: Vec::new(), free: Vec::new(), wheel: BTreeMap::new() });
         Self {
-            shards: std::array::from_fn(|_| shard()),
-            next_shard: AtomicUsize::new(0),
+            shards: Stripes::new(shard),
             earliest: AtomicU64::new(AWAKE),
             wake: Notify::new(),
         }
@@ -60,35 +58,24 @@ impl<T: Clone> Timers<T> {
 
     /// Adds `item`, due at `at`.
     pub(crate) fn insert(&self, item: T, at: Moment) -> TimerKey {
-        thread_local! {
-            static MINE: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
-        }
-        // Each thread stays with one shard, so that threads do not meet at a mutex.
-        let shard = MINE.with(|mine| match mine.get() {
-            Some(shard) => shard,
-            None => {
-                let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
-                mine.set(Some(shard));
-                shard
-            }
-        });
+        let shard = stripes::mine();
         let tick = tick_of(at);
-        let (slot, generation) = self.shards[shard].lock().insert(item, tick);
+        let (slot, generation) = self.shards.at(shard).lock().insert(item, tick);
         self.wake_if_before(tick);
-        TimerKey { shard: u8::try_from(shard).expect("16 shards"), slot, generation }
+        TimerKey { shard, slot, generation }
     }
 
     /// Makes a timer due at `at` instead; does nothing if it was removed.
     pub(crate) fn reschedule(&self, key: TimerKey, at: Moment) {
         let tick = tick_of(at);
-        if self.shards[usize::from(key.shard)].lock().reschedule(key, tick) {
+        if self.shards.at(key.shard).lock().reschedule(key, tick) {
             self.wake_if_before(tick);
         }
     }
 
     /// Removes a timer.
     pub(crate) fn remove(&self, key: TimerKey) {
-        self.shards[usize::from(key.shard)].lock().remove(key);
+        self.shards.at(key.shard).lock().remove(key);
     }
 
     /// Collects what is due at `now`. It stays known, but is not due again until it is
@@ -97,8 +84,7 @@ impl<T: Clone> Timers<T> {
         self.earliest.store(AWAKE, Ordering::SeqCst);
         let tick = now.as_nanos() >> TICK_BITS;
         let mut due = Vec::new();
-        for (shard, timers) in self.shards.iter().enumerate() {
-            let shard = u8::try_from(shard).expect("16 shards");
+        for (shard, timers) in self.shards.numbered() {
             timers.lock().take_due(tick, shard, &mut due);
         }
         due
@@ -131,7 +117,7 @@ impl<T: Clone> Timers<T> {
     /// Everything that is known.
     pub(crate) fn all(&self) -> Vec<T> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             all.extend(shard.lock().slots.iter().filter_map(|s| s.item.clone()));
         }
         all
