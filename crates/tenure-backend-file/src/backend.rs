@@ -14,15 +14,22 @@ use tenure_core::{Capabilities, LockName, Result, Seats, View};
 
 use crate::config::FileConfig;
 use crate::register::FileRegister;
+use crate::waits::Waits;
 
-type Inner = RegisterBackend<FileRegister>;
+pub(crate) type Inner = RegisterBackend<FileRegister>;
 
 /// Locks in a directory, with everything the machine can do.
 ///
 /// Needs no runtime: calls run on threads of their own, one hop per call. A call whose future is
 /// dropped may still take effect.
+///
+/// A claim that waits here and is granted gets its lease from the thread that finds out: the
+/// watcher's, or that of the call that granted it. The waiting task then has nothing left to ask.
 #[derive(Debug)]
-pub struct FileBackend(Arc<Inner>);
+pub struct FileBackend {
+    inner: Arc<Inner>,
+    waits: Arc<Waits>,
+}
 
 impl FileBackend {
     /// Opens the directory, and makes it if it is not there. Blocks for a few file operations.
@@ -31,7 +38,11 @@ impl FileBackend {
     /// Those of [`FileRegister::open`].
     pub fn open(config: &FileConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let register = FileRegister::open(config, clock.clone())?;
-        Ok(Self(Arc::new(RegisterBackend::new(register, clock))))
+        let inner = Arc::new(RegisterBackend::new(register, clock));
+        let waits = Arc::new(Waits::new(&inner));
+        let listener: Weak<dyn Listener> = Arc::downgrade(&(waits.clone() as Arc<dyn Listener>));
+        Backend::subscribe(&*inner, listener);
+        Ok(Self { inner, waits })
     }
 
     /// Removes the directories of locks that nobody used for `idle_for`; answers how many. Some
@@ -50,18 +61,18 @@ impl FileBackend {
         &self,
         call: impl FnOnce(&Inner) -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send {
-        let inner = self.0.clone();
+        let inner = self.inner.clone();
         blocking::unblock(move || call(&inner))
     }
 }
 
 impl Backend for FileBackend {
     fn capabilities(&self) -> &Capabilities {
-        Backend::capabilities(&*self.0)
+        Backend::capabilities(&*self.inner)
     }
 
     fn address(&self) -> Arc<str> {
-        Backend::address(&*self.0)
+        Backend::address(&*self.inner)
     }
 
     async fn acquire(&self, claim: &Claim) -> Result<Verdict> {
@@ -110,11 +121,12 @@ impl Backend for FileBackend {
     }
 
     fn subscribe(&self, listener: Weak<dyn Listener>) {
-        Backend::subscribe(&*self.0, listener);
+        self.waits.listeners.add(listener);
     }
 
     fn watch(&self, claim: &Claim, waits: bool) -> bool {
-        Backend::watch(&*self.0, claim, waits)
+        self.waits.note(claim, waits);
+        Backend::watch(&*self.inner, claim, waits)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -122,6 +134,6 @@ impl Backend for FileBackend {
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {
-        Backend::keys(&*self.0, name)
+        Backend::keys(&*self.inner, name)
     }
 }

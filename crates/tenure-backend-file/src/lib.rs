@@ -10,7 +10,7 @@
 //!
 //! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
 //! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
-//! `watcher` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
+//! `watcher` and `waits` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
 //! mount.
 
 mod config;
@@ -28,6 +28,7 @@ mod observe;
 mod process;
 mod prune;
 mod spare;
+mod waits;
 mod watcher;
 
 pub mod probe;

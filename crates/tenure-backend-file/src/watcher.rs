@@ -58,6 +58,8 @@ struct State {
     watches: HashMap<i32, Target>,
     /// The watch on each process that is known.
     processes: HashMap<u64, i32>,
+    /// Claims that may have been granted before they were watched.
+    missed: Vec<(LockName, MemberId)>,
 }
 
 /// A claim that waits.
@@ -207,7 +209,9 @@ impl Shared {
             Ok(None) | Err(_) => true,
         };
         if missed {
-            self.tell_granted(name, member);
+            // By the thread, because whoever is told may work on files.
+            self.state.lock().missed.push((name.clone(), member));
+            self.notifier.wake();
         }
         true
     }
@@ -250,7 +254,6 @@ impl Shared {
     }
 
     fn tell_granted(&self, name: &LockName, member: MemberId) {
-        // The grant is not sent along: whoever waits asks for it.
         self.listeners.tell(&Event::Granted { name: name.clone(), member, grant: None });
     }
 
@@ -261,13 +264,17 @@ impl Shared {
     fn run(&self) {
         let mut notices = Vec::new();
         loop {
-            let (stopped, limit) = {
-                let state = self.state.lock();
+            let (stopped, missed, limit) = {
+                let mut state = self.state.lock();
                 let due = state.locks.values().filter_map(|l| l.due).min();
-                (state.stopped, due.map(|due| due.since(SystemClock.now())))
+                let missed = std::mem::take(&mut state.missed);
+                (state.stopped, missed, due.map(|due| due.since(SystemClock.now())))
             };
             if stopped {
                 return;
+            }
+            for (name, member) in missed {
+                self.tell_granted(&name, member);
             }
             self.notifier.wait(limit, &mut notices);
             for notice in notices.drain(..) {

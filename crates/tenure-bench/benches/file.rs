@@ -66,10 +66,20 @@ fn waiter(dir: &str) {
             let at = boottime();
             println!("{at}");
             // The first process has to be waiting before this one lets go.
-            while locks.inspect("hand-over").await.expect("there").waiters.is_empty() {}
+            until_somebody_waits(&locks).await;
             guard.release().await.expect("held");
         }
     });
+}
+
+/// Looks now and then, and leaves the processor to the other process meanwhile.
+async fn until_somebody_waits(locks: &LockManager) {
+    let pause = Duration::from_millis(1);
+    while locks.inspect("hand-over").await.expect("there").waiters.is_empty() {
+        locks.clock().sleep_until(locks.clock().now().plus(pause)).await;
+    }
+    // Whoever waits gets to sleep first.
+    locks.clock().sleep_until(locks.clock().now().plus(pause)).await;
 }
 
 const ROUNDS: u32 = 300;
@@ -86,7 +96,7 @@ fn hand_over(runtime: &tokio::runtime::Runtime, dir: &Path) {
             .expect("a process");
         let mut released = Vec::new();
         for round in 0..ROUNDS {
-            while locks.inspect("hand-over").await.expect("there").waiters.is_empty() {}
+            until_somebody_waits(&locks).await;
             released.push(boottime());
             guard.release().await.expect("held");
             if round + 1 < ROUNDS {

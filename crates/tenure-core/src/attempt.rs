@@ -260,7 +260,7 @@ impl Run<'_> {
         let told = before(alarm, attempt.told()).await;
         if let Some(Told { grant: Some(grant), .. }) = told
             && let now = clock.now()
-            && let Some(end) = pushed_end(&sight, grant, now)
+            && let Some(end) = pushed_end(&sight, grant, self.started, now)
         {
             return Ok(match attempt.hold(grant, end, now) {
                 Some(guard) => Step::Done(Acquired::Guard(guard)),
@@ -371,9 +371,16 @@ pub(crate) fn mismatch(of: u32) -> Error {
     .with_help("all users of one name must name the same number of permits")
 }
 
-/// When a lease can end at the earliest that was granted by a message: by what is known of the
-/// store's clock. `None` if that is too old; then the store is asked.
-fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
+/// When a lease can end at the earliest that was granted by a message: by when the backend saw it
+/// begin, or by what is known of the store's clock. `None` if that is too old or cannot be; then
+/// the store is asked.
+fn pushed_end(sight: &Sight, grant: Grant, started: Moment, now: Moment) -> Option<Moment> {
+    if let Some(began) = grant.began {
+        let end = earliest_end(began, grant.term);
+        // A backend on another clock than the manager's would say something else.
+        return (started <= began && began <= now && now < deadline(end, grant.term))
+            .then_some(end);
+    }
     let (sent, store_now) = sight.store_time?;
     if STORE_TIME_MAX_AGE < now.since(sight.sent) {
         return None;
@@ -381,7 +388,7 @@ fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
     // The request was sent before the store said `store_now`; the grant came so much later.
     let granted = sent.plus(grant.at.since(store_now)).min(now);
     let end = earliest_end(granted, grant.term);
-    (now < end).then_some(end)
+    (now < deadline(end, grant.term)).then_some(end)
 }
 
 /// One claim under way; dropping it before it holds withdraws it.
@@ -455,7 +462,7 @@ impl<'a> Attempt<'a> {
         let age = match grant.now {
             Some(now) => Some(now.since(grant.at)),
             None if !observed || (self.calls == 1 && !grant.handed_over) => Some(Duration::ZERO),
-            None => None,
+            None => grant.began.map(|_| Duration::ZERO),
         };
         if let Some(age) = age {
             let end = earliest_end(sent, grant.term.saturating_sub(age));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::capability::Capabilities;
+use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::name::LockName;
 use crate::owner::Details;
@@ -145,12 +146,15 @@ pub struct Grant {
     pub handed_over: bool,
     /// Store time of this reply, on stores with a clock.
     pub now: Option<Micros>,
+    /// A moment of the manager's clock before which the lease did not begin, if the backend saw it
+    /// begin, on stores without a clock.
+    pub began: Option<Moment>,
 }
 
 impl Grant {
     /// A grant, for backends.
     pub fn new(fence: Fence, seats: Seats, at: Micros, term: Duration) -> Self {
-        Self { fence, seats, at, term, handed_over: false, now: None }
+        Self { fence, seats, at, term, handed_over: false, now: None, began: None }
     }
 }
 

@@ -65,7 +65,7 @@ pub struct LockManagerBuilder {
 }
 
 impl LockManagerBuilder {
-    /// Times by this clock; for tests.
+    /// Times by this clock; for tests. A backend with a clock of its own must have the same one.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);

@@ -49,11 +49,7 @@ impl<T: Clone> Timers<T> {
     pub(crate) fn new() -> Self {
         let shard =
             || Mutex::new(Shard { slots: Vec::new(), free: Vec::new(), wheel: BTreeMap::new() });
-        Self {
-            shards: Stripes::new(shard),
-            earliest: AtomicU64::new(AWAKE),
-            wake: Notify::new(),
-        }
+        Self { shards: Stripes::new(shard), earliest: AtomicU64::new(AWAKE), wake: Notify::new() }
     }
 
     /// Adds `item`, due at `at`.

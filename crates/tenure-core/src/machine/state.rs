@@ -95,6 +95,13 @@ impl Holder {
         self.renewed.plus(self.term)
     }
 
+    /// Begins a whole term, which never ends before `until`.
+    pub(super) fn begin_anew(&mut self, now: Now<'_>, until: Micros) {
+        self.renewed = now.stamp();
+        self.term = self.ttl.max(until.since(self.renewed));
+        self.handed_over = false;
+    }
+
     pub(super) fn grant(&self, now: Now<'_>) -> Grant {
         // Without a clock a sign of life that carries the fence stands for the whole ttl.
         let term = match now {

@@ -143,10 +143,8 @@ impl<'a> Turn<'a> {
             // Without a clock the sign of life stands outside the record. A change does not, even
             // to what was there before: whoever is about to end the lease must find that out.
             if matches!(now, Now::Store(_)) || change.is_some() {
-                holder.renewed = now.stamp();
                 // Never earlier than was promised before.
-                holder.term = holder.ttl.max(until.since(holder.renewed));
-                holder.handed_over = false;
+                holder.begin_anew(now, until);
                 self.effects.changed = true;
             }
             let grant = holder.grant(now);
@@ -158,6 +156,21 @@ impl<'a> Turn<'a> {
             return Ok(Kept::Waiting);
         }
         Err(self.departure(member))
+    }
+
+    /// Begins the lease that was handed over under `fence`. Whoever has it already keeps what it
+    /// has: a pick-up that lands late changes nothing.
+    pub fn pick_up(&mut self, member: MemberId, fence: Fence) -> Result<Kept, Departure> {
+        let now = self.now;
+        if let Some(holder) = self.holder_mut(member)
+            && holder.fence == fence
+            && holder.handed_over
+        {
+            let until = holder.until();
+            holder.begin_anew(now, until);
+            self.effects.changed = true;
+        }
+        self.renew(member, None)
     }
 
     /// Turns all seats that were granted under `fence` into some; the fence stays.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::observe::{Judgement, Observer};
 use super::{Loaded, Register, Sign, Swap};
 use crate::backend::{
-    Backend, Change, Claim, Departure, Event, Evicted, Eviction, LeaseRef, Listener, Member,
-    Release, Renewal, Value, Verdict,
+    Backend, Change, Claim, Departure, Event, Evicted, Eviction, Grant, Kept, LeaseRef, Listener,
+    Member, Refusal, Release, Renewal, Value, Verdict,
 };
 use crate::capability::Capabilities;
 use crate::clock::Clock;
@@ -66,11 +66,10 @@ impl<R: Register> RegisterBackend<R> {
     where
         T: Send,
     {
-        self.transact_with(name, known, admits, verb, blocked, true).await
+        self.transact_with(name, known, admits, verb, blocked, How::default()).await
     }
 
-    /// As [`Self::transact`]; a swap that nobody knows the outcome of is only tried `again` if
-    /// the verb may be done twice.
+    /// As [`Self::transact`], in a particular way.
     async fn transact_with<T>(
         &self,
         name: &LockName,
@@ -78,7 +77,7 @@ impl<R: Register> RegisterBackend<R> {
         admits: Option<&Member>,
         verb: impl Fn(&mut Turn<'_>) -> T + Send,
         blocked: impl Fn(&T) -> bool + Send,
-        again: bool,
+        mut how: How,
     ) -> Result<Done<T>>
     where
         T: Send,
@@ -90,7 +89,10 @@ impl<R: Register> RegisterBackend<R> {
         for attempt in 0..SWAP_ATTEMPTS {
             let certain = unknown.is_none();
             let failed = |error: Error| if certain { error.with_nothing_changed() } else { error };
-            let loaded = self.register.load(name).await.map_err(failed)?;
+            let loaded = match how.seen.take() {
+                Some(seen) => seen,
+                None => self.register.load(name).await.map_err(failed)?,
+            };
             let before = decode(&loaded, name).map_err(failed)?;
             if before.fence() < known && attempt < STALE_READS {
                 self.register.pause(attempt).await;
@@ -107,7 +109,7 @@ impl<R: Register> RegisterBackend<R> {
                     self.register.dismiss(name, member.id).await;
                 }
                 self.tell_what_came_true(name, &doubtful, &after).await;
-                return Ok(Done { answer, unknown, looks, after });
+                return Ok(Done { answer, unknown, looks, after, unchanged: Some(loaded) });
             }
             if let Some(member) = admits
                 && !admitted
@@ -123,10 +125,10 @@ impl<R: Register> RegisterBackend<R> {
                     self.tell(name, &effects).await;
                     self.tell_what_came_true(name, &doubtful, &after).await;
                     self.drop_signs(name, &before, &after, admits.filter(|_| admitted)).await;
-                    return Ok(Done { answer, unknown, looks, after });
+                    return Ok(Done { answer, unknown, looks, after, unchanged: None });
                 }
                 Swap::Lost => {}
-                Swap::Unknown(error) if !again => return Err(error),
+                Swap::Unknown(error) if how.once => return Err(error),
                 Swap::Unknown(error) => {
                     doubtful.push(effects);
                     unknown = Some(error);
@@ -306,6 +308,16 @@ impl<R: Register> RegisterBackend<R> {
     }
 }
 
+/// In which way a turn is taken and stored.
+#[derive(Default)]
+struct How {
+    /// A swap that nobody knows the outcome of is not tried again: the verb must not be done
+    /// twice.
+    once: bool,
+    /// The record as it was just seen. If it changed since, the swap finds out.
+    seen: Option<Loaded>,
+}
+
 struct Turned<T> {
     answer: T,
     after: Cell,
@@ -319,6 +331,8 @@ struct Done<T> {
     unknown: Option<Error>,
     looks: Vec<Judgement>,
     after: Cell,
+    /// The record, if there was nothing to store.
+    unchanged: Option<Loaded>,
 }
 
 fn decode(loaded: &Loaded, name: &LockName) -> Result<Cell> {
@@ -352,6 +366,14 @@ impl<R: Register> Backend for RegisterBackend<R> {
             .transact(&claim.name, Fence::ZERO, Some(&member), |turn| turn.acquire(claim), blocked)
             .await?;
         let mut verdict = done.answer;
+        if let Verdict::Granted(grant) = &verdict
+            && grant.handed_over
+            && self.observed()
+            && !claim.upgrade
+            && let Some(begun) = self.pick_up(member, *grant, done.unchanged).await
+        {
+            return Ok(begun);
+        }
         if let Verdict::Queued(place) | Verdict::Busy(place) = &mut verdict
             && self.observed()
         {
@@ -434,9 +456,9 @@ impl<R: Register> Backend for RegisterBackend<R> {
 
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
         // Without a fence a second turn would end whoever was granted by the first.
-        let again = why.only_if.is_some();
+        let how = How { once: why.only_if.is_none(), seen: None };
         let done = self
-            .transact_with(name, Fence::ZERO, None, |turn| turn.evict(why), |_| false, again)
+            .transact_with(name, Fence::ZERO, None, |turn| turn.evict(why), |_| false, how)
             .await?;
         match (done.answer, done.unknown) {
             (Evicted::NobodyThere | Evicted::FenceMoved(_), Some(error)) => Err(error),
@@ -490,6 +512,37 @@ impl<R: Register> Backend for RegisterBackend<R> {
 }
 
 impl<R: Register> RegisterBackend<R> {
+    /// Begins a lease that was handed over, in the call that finds out about it. `None` if that
+    /// did not come about: then whoever asked goes on trying.
+    async fn pick_up(
+        &self,
+        mut member: Member,
+        handed: Grant,
+        seen: Option<Loaded>,
+    ) -> Option<Verdict> {
+        let fence = handed.fence;
+        member.fence = Some(fence);
+        let began = self.clock.now();
+        self.register.beat(&member).await.ok()?;
+        // A transition: whoever is just about to end this lease, because nobody came for it, has
+        // to find out.
+        let verb = |turn: &mut Turn<'_>| turn.pick_up(member.id, fence);
+        let how = How { once: false, seen };
+        let done =
+            self.transact_with(&member.name, fence, None, verb, |_| false, how).await.ok()?;
+        match done.answer {
+            Ok(Kept::Holding(mut grant)) => {
+                grant.began = Some(began);
+                Some(Verdict::Granted(grant))
+            }
+            Ok(Kept::Waiting) => None,
+            Err(how) => {
+                self.register.dismiss(&member.name, member.id).await;
+                Some(Verdict::Refused(Refusal::Departed(how)))
+            }
+        }
+    }
+
     /// A sign of life, then a look whether the record still lists the member: in this order, so
     /// that whoever is listed afterwards has been seen alive since.
     async fn renew_one(&self, member: &Member) -> Renewal {

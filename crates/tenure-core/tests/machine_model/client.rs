@@ -23,7 +23,7 @@ pub(crate) enum Stage {
     Unsure,
     Waiting,
     /// It was granted on a store without a clock and has to show a sign of life first.
-    PickingUp,
+    PickingUp(u64),
     Holding,
     /// It holds a share and asked for all.
     Upgrading,
@@ -85,7 +85,7 @@ impl Lock {
         match (request, reply) {
             (Request::Acquire { .. }, Reply::Verdict(verdict)) => match verdict {
                 Verdict::Granted(grant) if self.observed() && grant.handed_over => {
-                    client.stage = Stage::PickingUp;
+                    client.stage = Stage::PickingUp(grant.fence.get());
                 }
                 Verdict::Granted(grant) => {
                     client.stage = Stage::Holding;
@@ -105,6 +105,11 @@ impl Lock {
                 }
                 _ => end_life(client),
             },
+            (_, Reply::Renewal(Ok(Kept::Holding(grant))))
+                if self.observed() && grant.handed_over =>
+            {
+                client.stage = Stage::PickingUp(grant.fence.get());
+            }
             (_, Reply::Renewal(Ok(Kept::Holding(grant)))) => {
                 let upgraded = client.stage == Stage::Upgrading && grant.seats.is_all();
                 if client.stage != Stage::Upgrading || upgraded {
@@ -161,8 +166,8 @@ impl Lock {
                 add(menu.withdraw, Request::Withdraw { who });
                 add(menu.renew && client.stage == Stage::Waiting, Request::Renew { who });
             }
-            Stage::PickingUp => {
-                add(true, Request::Renew { who });
+            Stage::PickingUp(fence) => {
+                add(true, Request::PickUp { who, fence });
                 add(menu.withdraw, Request::Withdraw { who });
             }
             Stage::Holding => {

@@ -82,6 +82,10 @@ pub(crate) enum Request {
     Renew {
         who: Slot,
     },
+    PickUp {
+        who: Slot,
+        fence: u64,
+    },
     Extend {
         who: Slot,
     },
@@ -111,6 +115,7 @@ impl Request {
             | Request::Upgrade { who, .. }
             | Request::WithdrawUpgrade { who, .. }
             | Request::Renew { who }
+            | Request::PickUp { who, .. }
             | Request::Extend { who }
             | Request::Downgrade { who, .. }
             | Request::Release { who, .. }
@@ -237,6 +242,9 @@ fn ask(turn: &mut Turn<'_>, table: &Table, request: Request) -> Reply {
             Reply::Nothing
         }
         Request::Renew { who } => Reply::Renewal(turn.renew(table.member(who), None)),
+        Request::PickUp { who, fence } => {
+            Reply::Renewal(turn.pick_up(table.member(who), Fence::new(fence)))
+        }
         Request::Extend { who } => {
             let change = Lasting { ttl: LONG_TTL, detached: false };
             Reply::Renewal(turn.renew(table.member(who), Some(change)))

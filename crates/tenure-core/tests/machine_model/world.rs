@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stateright::{Model, Property};
-use tenure_core::machine::{Cell, Now, Vigil};
-use tenure_core::{Fence, MemberId, Micros};
+use tenure_core::machine::{Cell, Now};
+use tenure_core::{MemberId, Micros};
 
 use super::client::{Client, Guard, Stage, before_sending, end_life, without_answer};
 use super::landmarks::Landmark;
@@ -349,10 +349,9 @@ impl Model for Lock {
         }));
         all.push(Property::always(VIGIL, |lock: &Lock, world: &World| {
             !lock.observed()
-                || valid_guards(world).all(|(slot, guard)| {
+                || valid_guards(world).all(|(slot, _)| {
                     let vigil = world.cell.vigil(lock.table.member(slot));
-                    let carried = |v: Vigil| v.fence == Some(Fence::new(guard.fence));
-                    vigil.is_some_and(|v| !v.handed_over || carried(v))
+                    vigil.is_some_and(|v| !v.handed_over)
                 })
         }));
         all
