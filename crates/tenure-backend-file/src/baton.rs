@@ -187,8 +187,8 @@ pub(crate) struct Names {
 
 impl Names {
     /// Whether this is what a removal of the directory left that was cut off: nothing says where a
-    /// lock stands, and `FORMAT`, which goes last, or any record is gone, too. A record alone may
-    /// be one of somebody who is about to find that it lost.
+    /// lock stands, and `FORMAT`, which goes before that, or any record is gone, too. A record alone
+    /// may be one of somebody who is about to find that it lost.
     pub(crate) fn are_remains(&self) -> bool {
         self.current.is_none()
             && self.dead.is_none()
@@ -387,12 +387,19 @@ pub(crate) fn pass_on(
         let path = room.path.join(&dir.name);
         return Ok(Swap::Unknown(error::io(errno, "sync", &path)));
     }
-    // A dead step has none; there is nothing to remove then.
+    // A dead step has no record, and whoever was removing the directory may have begun.
     if old.current() == from {
         let _ = platform::unlink(&dir.fd, &old.record());
+    } else {
+        mark_format(room, &dir);
     }
     room.spare.refill(room);
     Ok(Swap::Won)
+}
+
+/// Says what kind of directory this is, where that is missing. A lock that lives does without.
+pub(crate) fn mark_format(room: &Room, dir: &LockDir) {
+    let _ = room.create_with(&dir.fd, layout::FORMAT_FILE, layout::FORMAT);
 }
 
 /// Writes a record; on a full disk into the space that was kept for that.

@@ -127,11 +127,15 @@ fn bury(room: &Room, name: &str) -> bool {
     if is_behind() || creation::mark_burial(room).is_err() {
         return false;
     }
+    // Before the name that somebody may still move on: whatever is cut off from here, a directory
+    // without either is seen to be remains.
+    let _ = platform::unlink(&dir.fd, layout::FORMAT_FILE);
     // From here on nobody can come back to this directory, and everybody to its name.
     if platform::unlink(&dir.fd, &dead.dead()).is_err() {
+        // Somebody did come back, and may have looked for it before it was removed.
+        baton::mark_format(room, &dir);
         return false;
     }
-    let _ = platform::unlink(&dir.fd, layout::FORMAT_FILE);
     platform::remove_dir(&room.root, name).is_ok()
 }
 

@@ -100,6 +100,8 @@ fn a_dead_lock_is_revived_or_removed_but_not_both() {
     let rules = Rules { prune: PruneRule::Revivable, ..Rules::baton() };
     let bounds = size(Bounds::of(2, 1).prunes(1), Bounds::of(2, 2).prunes(1).crashes(1));
     exhaust("prune, revivable", Baton::new(bounds).rules(rules).starts_empty());
+    let rules = Rules { format_returns: false, ..rules };
+    exhaust("prune, revivable, without FORMAT", Baton::new(bounds).rules(rules).starts_empty());
 }
 
 #[test]

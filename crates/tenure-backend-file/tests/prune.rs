@@ -124,6 +124,39 @@ fn of_two_who_revive_a_dead_lock_one_wins() {
     assert_eq!(load(a.register(), &x).bytes.as_deref(), Some(&b"b"[..]));
 }
 
+/// Regression: a removal that was cut off after `FORMAT` was gone, and a taker that died with its
+/// record written, left a directory that nobody could use again.
+#[test]
+fn a_removal_and_a_taker_that_both_die_half_way_leave_a_usable_lock() {
+    let room = room();
+    let machine = machine(&room);
+    let x = name("x");
+    let held = claim(&x);
+    let first = granted(&machine, &held);
+    release(&machine, &held, first);
+    let dir = directory(machine.register(), &x);
+    std::fs::write(dir.join("notes.txt"), b"").unwrap();
+    machine.register().prune(NOW).unwrap();
+    std::fs::remove_file(dir.join("notes.txt")).unwrap();
+    let dead = names_in(&dir).into_iter().find(|n| n.starts_with("dead-")).unwrap();
+    let record = dead.replace("dead-", "rec-");
+
+    // The removal gets as far as `FORMAT`, and the lock is revived.
+    std::fs::remove_file(dir.join("FORMAT")).unwrap();
+    let second = claim(&x);
+    let fence = granted(&machine, &second);
+    assert!(first < fence);
+    assert!(names_in(&dir).contains(&"FORMAT".to_owned()), "it is said again what this is");
+    release(&machine, &second, fence);
+
+    // The removal takes the mark away, too, when a record is there that was never stepped on.
+    for file in names_in(&dir) {
+        std::fs::remove_file(dir.join(file)).unwrap();
+    }
+    std::fs::write(dir.join(record), b"half a rec").unwrap();
+    assert!(fence < granted(&machine, &claim(&x)));
+}
+
 #[test]
 fn fences_grow_over_a_prune_even_if_the_wall_clock_was_set_back() {
     let room = room();

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use support::*;
 use tenure_backend_file::{FileBackend, FileConfig};
 use tenure_core::backend::{Backend, Claim, Event, Listener, Verdict};
-use tenure_core::clock::SystemClock;
+use tenure_core::clock::{Clock, SystemClock};
 use tenure_core::register::Register;
 use tenure_core::{LockName, MemberId, Wakes};
 
@@ -80,7 +80,29 @@ fn a_grant_before_the_watch_is_told_with_the_watch() {
     queue(&here, &waits);
     release(&there, &holds, fence);
     assert!(here.watch(&waits, true));
-    assert!(ear.heard_grant_of(waits.member));
+    until("the grant is told", || ear.heard_grant_of(waits.member));
+}
+
+#[test]
+fn a_grant_is_told_with_its_lease_begun() {
+    let room = room();
+    let (here, there) = (backend(room.path()), machine(&room));
+    let ear = Ear::on(&here);
+    let x = name("x");
+    let (holds, waits) = (claim(&x), waiting_claim(&x));
+    let fence = granted(&there, &holds);
+    queue(&here, &waits);
+    assert!(here.watch(&waits, true));
+    let before = SystemClock.now();
+    release(&there, &holds, fence);
+    until("the grant is told", || ear.heard_grant_of(waits.member));
+    let grant = ear.0.lock().iter().find_map(|event| match event {
+        Event::Granted { grant, .. } => *grant,
+        _ => None,
+    });
+    let grant = grant.expect("a grant comes along");
+    assert!(!grant.handed_over && fence < grant.fence);
+    assert!(grant.began.is_some_and(|began| before <= began && began <= SystemClock.now()));
 }
 
 #[test]

@@ -16,7 +16,10 @@ impl State {
         let before = self.dir.as_ref().and_then(|dir| dir.current());
         let dir = self.dir.as_mut().expect("checked by can_commit");
         dir.cur.retain(|version| *version != attempt.from);
-        dir.dead = dir.dead.filter(|version| *version != attempt.from);
+        if dir.dead == Some(attempt.from) {
+            dir.dead = None;
+            dir.format |= model.rules.format_returns;
+        }
         dir.cur.push(attempt.to);
         dir.cur.sort_unstable();
         if !model.has_files() {

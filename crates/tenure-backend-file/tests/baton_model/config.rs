@@ -111,6 +111,8 @@ pub(crate) struct Rules {
     pub(crate) counts_burials: bool,
     /// Where dead locks revive, `FORMAT` is removed before the mark that may be moved on.
     pub(crate) format_first: bool,
+    /// Whoever revives a dead lock says again what kind of directory it is; not if it dies before.
+    pub(crate) format_returns: bool,
     /// A pruner works through its directory handle, not through the path.
     pub(crate) prune_by_handle: bool,
     /// A directory with neither `cur` nor `FORMAT` counts as pruned.
@@ -129,6 +131,7 @@ impl Rules {
             prune: PruneRule::Final,
             counts_burials: true,
             format_first: true,
+            format_returns: true,
             prune_by_handle: true,
             remnant_is_pruned: true,
         }

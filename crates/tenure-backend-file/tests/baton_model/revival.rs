@@ -179,6 +179,7 @@ impl State {
             return;
         };
         if dir.dead.is_none() || dir.dead != view {
+            dir.format |= model.rules.format_returns;
             return;
         }
         dir.dead = None;
