@@ -68,6 +68,25 @@ pub struct HolderView {
     pub detached: bool,
 }
 
+impl HolderView {
+    /// A holder since `since`, for backends; they fill in what else they know.
+    pub fn new(member: MemberId, details: Arc<Details>, seats: Seats, since: Micros) -> Self {
+        Self {
+            id: member.holder(),
+            member,
+            details,
+            seats,
+            fence: Fence::ZERO,
+            since,
+            renewed: since,
+            until: since,
+            ttl: Duration::ZERO,
+            quiet_for: Duration::ZERO,
+            detached: false,
+        }
+    }
+}
+
 impl fmt::Display for HolderView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = &self.details.owner;
@@ -103,6 +122,13 @@ pub struct WaiterView {
     pub upgrade: bool,
 }
 
+impl WaiterView {
+    /// A waiter since `since`, for backends; they fill in what else they know.
+    pub fn new(id: HolderId, details: Arc<Details>, seats: Seats, since: Micros) -> Self {
+        Self { id, details, seats, priority: Priority::default(), since, upgrade: false }
+    }
+}
+
 /// A value that a holder of all seats left behind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
@@ -115,6 +141,13 @@ pub struct ValueView {
     pub written: Micros,
     /// Until when it is kept.
     pub keep_until: Micros,
+}
+
+impl ValueView {
+    /// A value, for backends.
+    pub fn new(bytes: Arc<[u8]>, fence: Fence, written: Micros, keep_until: Micros) -> Self {
+        Self { bytes, fence, written, keep_until }
+    }
 }
 
 /// A store time as RFC 3339 text in UTC with milliseconds.

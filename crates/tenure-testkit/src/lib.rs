@@ -6,7 +6,9 @@
 //! - [`saboteur`]: stores that each break one rule, to put the suite itself on trial;
 //! - [`scripted_register`]: a register that loses, delays and refuses as it is told;
 //! - [`history`]: the judge of what lock users wrote down;
-//! - [`lock_taker`]: real processes that take locks, and are killed and stopped.
+//! - [`lock_taker`]: real processes that take locks, and are killed and stopped;
+//! - [`proxy`]: what networks do to a connection, as it is told;
+//! - [`servers`]: real servers that tests own, to be killed, stopped and restarted.
 
 #![allow(clippy::unwrap_used, reason = "a rule that does not hold panics; the suite reports it")]
 
@@ -17,4 +19,6 @@ pub mod history;
 pub mod lock_taker;
 pub mod saboteur;
 pub mod scripted_register;
+pub mod proxy;
 pub mod seed;
+pub mod servers;

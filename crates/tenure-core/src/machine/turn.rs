@@ -376,10 +376,12 @@ impl<'a> Turn<'a> {
         self.cell.queue.insert(at, waiter);
         self.effects.changed = true;
         // A head start may put it first, and what the one behind it could not take may suit it.
+        // What this turn had granted before was not this claim.
+        let before = self.effects.granted.len();
         self.serve();
-        let mine = self.effects.granted.iter().position(|(m, _)| *m == claim.member);
+        let mine = self.effects.granted[before..].iter().position(|(m, _)| *m == claim.member);
         if let Some(mine) = mine {
-            self.effects.granted.remove(mine);
+            self.effects.granted.remove(before + mine);
             let now = self.now;
             let holder = self.holder_mut(claim.member).expect("it was just served");
             holder.term = holder.ttl;

@@ -204,6 +204,28 @@ fn a_lease_that_was_handed_over_and_upgraded_is_not_picked_up_twice() {
 }
 
 #[test]
+fn an_upgrade_is_not_answered_with_a_share_that_the_same_turn_handed_over() {
+    let mut cell = Cell::default();
+    let (all, one, two) = (claim(1, Seats::All), claim(2, PERMIT), claim(3, PERMIT));
+    granted(&mut cell, &all);
+    for waits in [&one, &two] {
+        assert!(matches!(acquire(&mut cell, waits), Verdict::Queued(_)));
+    }
+    // The lease of the first is over when the upgrade comes, which may be early or strange.
+    let later = Now::Store(START.plus(Duration::from_secs(29)));
+    for waits in [&one, &two] {
+        let mut turn = Turn::begin(&mut cell, later, Fence::ZERO);
+        assert_eq!(turn.renew(waits.member, None), Ok(Kept::Waiting));
+        turn.end();
+    }
+    let over = Now::Store(START.plus(Duration::from_secs(31)));
+    let mut turn = Turn::begin(&mut cell, over, Fence::ZERO);
+    let verdict = turn.acquire(&upgrade(2));
+    assert!(matches!(verdict, Verdict::Queued(_)), "{verdict:?}");
+    assert_eq!(turn.end().granted.len(), 2, "both shares were handed over");
+}
+
+#[test]
 fn a_ttl_that_is_finer_than_a_record_is_the_same_after_it_was_stored() {
     let mut cell = Cell::default();
     let (mut a, mut b) = (claim(1, Seats::All), claim(2, Seats::All));

@@ -1,0 +1,280 @@
+//! Where the locks are kept and how.
+
+use std::fmt;
+
+use redis::io::tcp::TcpSettings;
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use tenure_core::{Error, ErrorKind, Result};
+
+const KNOWN: &str = "prefix, min_replicas";
+/// The variables that `redis://` alone reads.
+const URL_VARIABLE: &str = "REDIS_URL";
+
+/// Where a [`RedisBackend`](crate::RedisBackend) keeps its locks, and how.
+#[derive(Clone)]
+pub struct RedisConfig {
+    pub(crate) place: Place,
+    pub(crate) prefix: String,
+    pub(crate) min_replicas: u32,
+    pub(crate) test_clock: Option<String>,
+}
+
+/// Which servers.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Node(ConnectionInfo),
+    Sentinel { sentinels: Vec<ConnectionInfo>, service: String, node: ConnectionInfo },
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl RedisConfig {
+    /// Reads an address:
+    ///
+    /// - `redis://[[user]:password@]host[:port][/db]`: one server
+    /// - `rediss://…`: over TLS
+    /// - `redis+unix:///path`: one server's socket
+    /// - `redis+sentinel://[[user]:password@]host[:port],…/service[/db]`: the primary that Sentinels
+    ///   name
+    /// - `redis+cluster://[[user]:password@]host[:port],…`: a cluster
+    /// - `redis://` alone: what `REDIS_URL` says, with `REDIS_PASSWORD` and `REDIS_DB` if they are
+    ///   set; without it, the server on this host
+    ///
+    /// each with `?prefix=text` before every key, none if it is not given, and `?min_replicas=n`:
+    /// how many replicas have to have a grant before it counts.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not understood; the message never repeats a password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let from_environment = if url.trim_end_matches('/') == "redis:" {
+            let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+            let url = variable(URL_VARIABLE).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
+            Some(with_parts(&url, variable("REDIS_PASSWORD"), variable("REDIS_DB"))?)
+        } else {
+            None
+        };
+        Self::parse(from_environment.as_deref().unwrap_or(url))
+    }
+
+    fn parse(url: &str) -> Result<Self> {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) =
+            address.split_once("://").ok_or_else(|| invalid("it has no scheme and `://`"))?;
+        let place = match scheme {
+            "redis" | "rediss" => Place::Node(node(&format!("{scheme}://{rest}"))?),
+            "redis+unix" => Place::Node(node(&format!("redis+unix://{rest}"))?),
+            "redis+sentinel" => {
+                let (user, hosts, path) = parts(rest);
+                let (service, db) = path.split_once('/').unwrap_or((path, "0"));
+                if service.is_empty() {
+                    return Err(invalid("it does not name the service: `…:26379/service`"));
+                }
+                let at = |host: &&str| node(&format!("redis://{}", with_port(host, 26379)));
+                Place::Sentinel {
+                    sentinels: hosts.iter().map(at).collect::<Result<_>>()?,
+                    service: service.to_owned(),
+                    node: node(&format!("redis://{user}127.0.0.1/{db}"))?,
+                }
+            }
+            "redis+cluster" => {
+                let (user, hosts, path) = parts(rest);
+                if !path.is_empty() && path != "0" {
+                    return Err(invalid("a cluster has one database only"));
+                }
+                let at = |host: &&str| node(&format!("redis://{user}{}", with_port(host, 6379)));
+                Place::Cluster(hosts.iter().map(at).collect::<Result<_>>()?)
+            }
+            _ => {
+                return Err(invalid(
+                    "its scheme is not one of redis, rediss, redis+unix, redis+sentinel, redis+cluster",
+                ));
+            }
+        };
+        let mut config = Self { place, prefix: String::new(), min_replicas: 0, test_clock: None };
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                "prefix" => value.clone_into(&mut config.prefix),
+                "min_replicas" => {
+                    config.min_replicas = value
+                        .parse()
+                        .map_err(|_| invalid("`min_replicas` is a number of replicas"))?;
+                }
+                _ => {
+                    return Err(invalid(&format!(
+                        "it has no parameter {key:?}; known are {KNOWN}"
+                    )));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Text before every key.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How many replicas have to have a grant before it counts. Narrows the window in which a
+    /// failover forgets a lock; does not close it.
+    #[must_use]
+    pub fn min_replicas(mut self, replicas: u32) -> Self {
+        self.min_replicas = replicas;
+        self
+    }
+
+    /// Tells the time by a hash that a test sets instead of the server's clock: fields `s`, `us`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn test_clock(mut self, key: &str) -> Self {
+        self.test_clock = Some(key.to_owned());
+        self
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
+    }
+
+    /// The address without credentials.
+    pub(crate) fn masked(&self) -> String {
+        let hosts = |nodes: &[ConnectionInfo]| {
+            let all: Vec<_> = nodes.iter().map(|n| n.addr().to_string()).collect();
+            all.join(",")
+        };
+        match &self.place {
+            Place::Node(node) => {
+                let db = node.redis_settings().db();
+                let db = if db == 0 { String::new() } else { format!("/{db}") };
+                format!("redis://{}{db}", node.addr())
+            }
+            Place::Sentinel { sentinels, service, .. } => {
+                format!("redis+sentinel://{}/{service}", hosts(sentinels))
+            }
+            Place::Cluster(nodes) => format!("redis+cluster://{}", hosts(nodes)),
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("address", &self.masked())
+            .field("prefix", &self.prefix)
+            .field("min_replicas", &self.min_replicas)
+            .finish()
+    }
+}
+
+/// Credentials with their `@`, hosts, and what comes after the first `/`.
+fn parts(rest: &str) -> (&str, Vec<&str>, &str) {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let at = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, hosts) = authority.split_at(at);
+    (user, hosts.split(',').collect(), path.trim_end_matches('/'))
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rfind(':').is_some_and(|at| !host[at..].contains(']'));
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+/// The address with a password and a database of its own.
+fn with_parts(url: &str, password: Option<String>, db: Option<String>) -> Result<String> {
+    let mut url = url.to_owned();
+    if let Some(password) = password
+        && !url.contains('@')
+        && let Some(at) = url.find("://")
+    {
+        let escaped: String = password.bytes().map(|b| format!("%{b:02X}")).collect();
+        url.insert_str(at + 3, &format!(":{escaped}@"));
+    }
+    if let Some(db) = db {
+        if db.parse::<u32>().is_err() {
+            return Err(invalid("REDIS_DB is not a number"));
+        }
+        let (address, query) = match url.split_once('?') {
+            Some((address, query)) => (address, format!("?{query}")),
+            None => (url.as_str(), String::new()),
+        };
+        let start = address.find("://").map_or(0, |at| at + 3);
+        let end = address[start..].find('/').map_or(address.len(), |at| start + at);
+        url = format!("{}/{db}{query}", &address[..end]);
+    }
+    Ok(url)
+}
+
+fn node(url: &str) -> Result<ConnectionInfo> {
+    // The library's own message may repeat the address with its password.
+    let info = url.into_connection_info().map_err(|_| invalid("host, port or database"))?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    if !info.addr().is_supported() {
+        return Err(invalid("this build has no TLS; it comes with the feature `tls`"));
+    }
+    let tcp = TcpSettings::default().set_nodelay(true);
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}
+
+fn invalid(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!("the address of a Redis store is not understood: {what}"),
+    )
+    .with_help("for example `redis://:password@host:6379/0?prefix=locks:`")
+    .with_nothing_changed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(url: &str) -> String {
+        RedisConfig::parse(url).expect("it is understood").masked()
+    }
+
+    #[test]
+    fn addresses_are_read_and_shown_without_credentials() {
+        assert_eq!(masked("redis://:secret@db:6380/2"), "redis://db:6380/2");
+        assert_eq!(masked("redis://user:secret@db"), "redis://db:6379");
+        assert_eq!(
+            masked("redis+sentinel://:secret@a,b:1/main/3"),
+            "redis+sentinel://a:26379,b:1/main"
+        );
+        assert_eq!(masked("redis+cluster://u:secret@a:7000,b"), "redis+cluster://a:7000,b:6379");
+        let config = RedisConfig::parse("redis://db?prefix=locks:&min_replicas=1").expect("read");
+        assert_eq!((config.prefix.as_str(), config.min_replicas), ("locks:", 1));
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn the_environment_adds_what_the_address_lacks() {
+        let with = |url, password: Option<&str>, db: Option<&str>| {
+            with_parts(url, password.map(Into::into), db.map(Into::into)).expect("understood")
+        };
+        assert_eq!(with("redis://h", None, None), "redis://h");
+        assert_eq!(with("redis://h:1", Some("p@"), Some("4")), "redis://:%70%40@h:1/4");
+        assert_eq!(
+            with("redis://:x@h/1?prefix=p", Some("y"), Some("4")),
+            "redis://:x@h/4?prefix=p"
+        );
+        assert!(with_parts("redis://h", None, Some("x".into())).is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_without_repeating_a_password() {
+        for bad in [
+            "redis:secret",
+            "http://:secret@h",
+            "redis://:secret@h:port",
+            "redis://:secret@h/db",
+            "redis://:secret@h?prefx=secret2",
+            "redis://:secret@h?min_replicas=secret",
+            "redis+sentinel://:secret@h",
+            "redis+cluster://:secret@h/3",
+        ] {
+            let error = RedisConfig::parse(bad).expect_err(bad);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What errors of the server and of the connection mean.
+
+use redis::{ErrorKind as Kind, RedisError, ServerErrorKind as Server};
+use tenure_core::{Error, ErrorKind};
+
+/// The store did not answer, and the request was not sent.
+pub(crate) fn not_sent(error: &RedisError) -> Error {
+    match denied(error) {
+        Some(denied) => denied.with_nothing_changed(),
+        None => Error::new(ErrorKind::Unreachable, format!("no connection: {}", words(error)))
+            .with_help("is the server running, and its address right?")
+            .with_source(error.clone())
+            .with_nothing_changed(),
+    }
+}
+
+/// A request that was sent failed.
+pub(crate) fn failed(error: &RedisError) -> Error {
+    if let Some(denied) = denied(error) {
+        return denied.with_nothing_changed();
+    }
+    let code = error.code().unwrap_or_default();
+    let changed_nothing = |kind, message: String| {
+        Error::new(kind, message).with_source(error.clone()).with_nothing_changed()
+    };
+    match (error.kind(), code) {
+        (_, "WRONGTYPE") => changed_nothing(
+            ErrorKind::Corrupt,
+            "the lock's key is of another type: another program uses it for something else".into(),
+        ),
+        (_, "OOM") => changed_nothing(
+            ErrorKind::Unreachable,
+            "the server is at its memory limit and takes no more".into(),
+        ),
+        (_, "LOADING" | "BUSY" | "MISCONF" | "MASTERDOWN" | "READONLY" | "NOREPLICAS")
+        | (_, "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED") => {
+            changed_nothing(ErrorKind::Unreachable, format!("the server refused: {}", words(error)))
+        }
+        (Kind::Server(Server::CrossSlot), _) => changed_nothing(
+            ErrorKind::Invalid,
+            "the keys of one lock lie in different slots".into(),
+        ),
+        (Kind::Server(_) | Kind::Extension, _) if error.to_string().contains("WRONGTYPE") => {
+            changed_nothing(
+                ErrorKind::Corrupt,
+                "a key of the lock is of another type: another program uses it".into(),
+            )
+        }
+        (Kind::Server(_) | Kind::Extension, _) => Error::new(
+            ErrorKind::Corrupt,
+            format!("the server could not take the turn: {}", words(error)),
+        )
+        .with_source(error.clone()),
+        _ => Error::new(ErrorKind::Unknown, format!("no answer: {}", words(error)))
+            .with_source(error.clone()),
+    }
+}
+
+/// The answer cannot be understood.
+pub(crate) fn strange(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the server's answer is not understood: {what}"))
+        .with_help("is something between here and the server, or another version of tenure?")
+}
+
+fn denied(error: &RedisError) -> Option<Error> {
+    let code = error.code().unwrap_or_default();
+    let is_denied = error.kind() == Kind::AuthenticationFailed
+        || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED");
+    is_denied.then(|| {
+        Error::new(ErrorKind::Denied, format!("the server refused this user: {}", words(error)))
+            .with_help("check user and password, and the commands and keys its ACL allows")
+            .with_source(error.clone())
+    })
+}
+
+/// What the library says, on one line.
+fn words(error: &RedisError) -> String {
+    error.to_string().replace(|c: char| c.is_control(), " ")
+}

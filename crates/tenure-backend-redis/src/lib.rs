@@ -1,0 +1,28 @@
+//! Locks on a Redis server: one script per turn, hand-off in one message, exact order, fences.
+//!
+//! Native, because it has to be fast and because other programs take the same keys: an exclusive
+//! lock is the plain key that `SET key token NX PX ttl` would make, so that redis-py, redsync,
+//! rslock, node-redlock or a person with redis-cli and this store exclude each other. Everything
+//! else stands in one hash beside it. The rules are those of `tenure_core::machine`, in Lua, and
+//! compared with it command by command.
+//!
+//! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
+//! is sent and said, `wire` for a connection, `link` for calls that share one, `links` for one link
+//! per runtime, `backend` for the verbs.
+
+mod config;
+mod keys;
+
+mod backend;
+mod script;
+mod reply;
+
+mod links;
+mod link;
+mod wire;
+mod push;
+
+mod error;
+
+pub use backend::RedisBackend;
+pub use config::RedisConfig;

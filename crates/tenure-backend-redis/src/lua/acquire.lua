@@ -1,0 +1,135 @@
+-- Asks for seats: { 'acquire', member, claim, take, of, ttl, wait, wait_ttl, pick_up, or_value,
+-- upgrade, force, by, priority, detached, details, channel }.
+-- Replies { 'granted', grant }, { 'queued', place }, { 'busy', place }, { 'value', value },
+-- { 'withdrawn' }, { 'departed', how }, { 'mismatch', of }, { 'upgrade_pending' }, { 'not_held' }
+-- or { 'too_large' }. The same claim sent again gets the same answer.
+
+local function enqueue(member, claim, take, of, a)
+  if #queue >= MAX_MEMBERS then return { 'busy', place(claim) } end
+  local arrival = math.max(now, last + 1)
+  local order = arrival - a.priority * AGING
+  local w = { member, claim, take, of, arrival, now + a.wait_ttl, a.pick_up, a.ttl, order,
+    a.wait_ttl, a.detached, a.details, a.channel, a.or_value, a.upgrade, a.priority }
+  local at = #queue + 1
+  while at > 1 do
+    local b = queue[at - 1]
+    if b[UPGRADES] > a.upgrade or b[UPGRADES] == a.upgrade
+      and (b[ORDER] < order or b[ORDER] == order and b[ARRIVAL] <= arrival) then
+      break
+    end
+    at = at - 1
+  end
+  table.insert(queue, at, w)
+  if #queue > 64 and #pack(queue) > MAX_PART then
+    table.remove(queue, at)
+    return { 'too_large' }
+  end
+  last, changed_queue = arrival, true
+  -- A head start may put it first, and what the one behind it could not take may suit it.
+  caller = member
+  serve()
+  local h = find(holders, MEMBER, member)
+  if h and not find(queue, CLAIM, claim) then
+    h[TERM], h[HANDED] = h[TTL], 0
+    return { 'granted', grant_of(h) }
+  end
+  return { 'queued', place(claim) }
+end
+
+local function upgrade(h, member, claim, wait, a)
+  for i = 1, #queue do
+    if queue[i][UPGRADES] == 1 and queue[i][MEMBER] ~= member then return { 'upgrade_pending' } end
+  end
+  if h[UPGRADE] then
+    local claims, known = h[UPGRADE][3], false
+    for i = 1, #claims do known = known or claims[i] == claim end
+    if not known then
+      claims[#claims + 1] = claim
+      changed_holders = true
+    end
+    return { 'granted', grant_of(h) }
+  end
+  -- An earlier upgrade of the same holder was given up, or nobody would ask anew.
+  for i = #queue, 1, -1 do
+    if queue[i][MEMBER] == member and queue[i][CLAIM] ~= claim then
+      table.remove(queue, i)
+      changed_queue = true
+    end
+  end
+  local _, at = find(queue, CLAIM, claim)
+  if fits(0, 0, member) then
+    if at then
+      table.remove(queue, at)
+      changed_queue = true
+    end
+    raise_to_all(h, claim)
+    return { 'granted', grant_of(h) }
+  end
+  if at then
+    refresh_place(member)
+    return { 'queued', place(claim) }
+  end
+  if wait == 0 then return { 'busy', place(claim) } end
+  return enqueue(member, claim, 0, 0, a)
+end
+
+-- Ends holders, oldest grant first, until the seats are free.
+local function clear_the_way(take, of, by, why)
+  while not fits(take, of, '') do
+    if foreign then
+      call('DEL', key)
+      foreign, key_was = nil, false
+    else
+      end_member(holders[1][MEMBER], 'stolen', by, why)
+    end
+  end
+end
+
+function verbs.acquire(t)
+  local member, claim, take, of, wait = t[2], t[3], t[4], t[5], t[7]
+  caller = member
+  if find(withdrawn, 1, claim) then return { 'withdrawn' } end
+  local a = { ttl = t[6], wait_ttl = t[8], pick_up = t[9], or_value = t[10], upgrade = t[11],
+    priority = t[14], detached = t[15], details = t[16], channel = t[17] }
+  local h = find(holders, MEMBER, member)
+  if h then
+    if a.upgrade == 0 then return { 'granted', grant_of(h) } end
+    return upgrade(h, member, claim, wait, a)
+  end
+  local how = departure(member)
+  if how[1] == 'answered' then
+    if live_value() then return { 'value', value_of() } end
+    local _, at = find(others, 1, member)
+    table.remove(others, at)
+    changed_others = true
+  elseif how[1] ~= 'forgotten' then
+    return { 'departed', how }
+  end
+  if a.upgrade == 1 then return { 'not_held' } end
+  local other = other_limit(of, member)
+  if other then return { 'mismatch', other } end
+  local w = find(queue, CLAIM, claim)
+  if w then
+    -- It may be on another connection now.
+    w[CHANNEL] = a.channel
+    refresh_place(member)
+    return { 'queued', place(claim) }
+  end
+  if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
+    return { 'value', value_of() }
+  end
+  local force = t[12] ~= ''
+  if force then clear_the_way(take, of, t[13], t[12]) end
+  if (force or #queue == 0) and fits(take, of, member) then
+    local new = seat(member, claim, take, of, a.ttl, a.ttl, 0, a.detached, a.details, a.channel)
+    if #holders > 64 and #pack(holders) > MAX_PART then
+      table.remove(holders)
+      return { 'too_large' }
+    end
+    -- A forced share may have cleared seats that those who wait can have, too.
+    serve()
+    return { 'granted', grant_of(new) }
+  end
+  if wait == 0 then return { 'busy', place(claim) } end
+  return enqueue(member, claim, take, of, a)
+end
