@@ -1,18 +1,18 @@
 //! From the arguments to the exit code.
 
-use std::error::Error as _;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 
 use crate::args::Cli;
 use crate::commands;
 use crate::config::Config;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Outcome, code};
 use crate::output::{Output, log};
 use crate::store::{self, Stores};
+use crate::usage;
 
 /// What all commands share.
 #[derive(Debug)]
@@ -36,8 +36,11 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Err(error) => return not_understood(&args, &error),
     };
     let output = Output { json: cli.common.json, quiet: cli.common.quiet };
-    log::start(output);
-    let code = commands::run(cli.common, cli.command, output).unwrap_or_else(|failure| {
+    let ended = log::start(output).and_then(|()| commands::run(cli.common, cli.command, output));
+    let code = ended.unwrap_or_else(|mut failure| {
+        if failure.code == code::USAGE {
+            failure.help.get_or_insert_with(|| usage::see(&args));
+        }
         output.fail(&failure);
         failure.code
     });
@@ -51,38 +54,7 @@ fn not_understood(args: &[OsString], error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
-    let failure = usage(error);
+    let failure = usage::complaint(args, error);
     Output { json, quiet: false }.fail(&failure);
     ExitCode::from(failure.code)
-}
-
-fn usage(error: &clap::Error) -> Box<Failure> {
-    let no_command =
-        [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
-    if no_command.contains(&error.kind()) {
-        return Failure::usage("there is no command").help("`tenure --help` lists them");
-    }
-    let argument = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => Some(argument),
-        _ => None,
-    };
-    if let (Some(argument), Some(source)) = (argument, error.source()) {
-        let argument = argument.split(' ').next().unwrap_or(argument);
-        return match source.downcast_ref::<tenure::Error>() {
-            Some(typed) => {
-                let failure = Failure::usage(format!("{argument}: {}", typed.message()));
-                match typed.help() {
-                    Some(help) => failure.help(help),
-                    None => failure,
-                }
-            }
-            None => Failure::usage(format!("{argument}: {source}")),
-        };
-    }
-    let text = error.render().to_string();
-    let mut paragraphs = text.split("\n\n").map(str::trim);
-    let message = paragraphs.next().unwrap_or_default();
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let hint = paragraphs.next().unwrap_or("see `tenure --help`");
-    Failure::usage(message).help(hint.replace("tip: ", "").replace("Usage: ", "usage: "))
 }

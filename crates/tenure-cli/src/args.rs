@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print a manual page
     Man(Man),
+    /// Print the help of a command
+    Help(Help),
     /// One of the processes that `doctor` measures with
     #[cfg(feature = "file")]
     #[command(hide = true)]
@@ -92,12 +94,12 @@ pub(crate) struct Hold {
     pub(crate) name: Name,
 
     /// Do not wait for the lock
-    #[arg(short, long, overrides_with = "wait")]
+    #[arg(short, long, conflicts_with = "wait")]
     pub(crate) no_wait: bool,
 
     /// Wait at most so long; without it, for ever [env: TENURE_WAIT=]
     // Not read from the environment here: there it would quarrel with `--no-wait`.
-    #[arg(short, long, value_name = "DUR", overrides_with = "no_wait")]
+    #[arg(short, long, value_name = "DUR")]
     #[arg(value_parser = values::duration, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
 
@@ -178,7 +180,7 @@ pub(crate) struct TokenSource {
 /// What happens to the command when the lock is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum OnLost {
-    /// End it: SIGTERM, then SIGKILL, before anybody else can hold the lock
+    /// End it: SIGTERM, then SIGKILL
     Term,
     /// Let it run on; the exit code still tells
     Ignore,
@@ -190,6 +192,10 @@ pub(crate) struct Run {
     pub(crate) hold: Hold,
 
     /// What happens to the command when the lock is lost
+    ///
+    /// If the lease runs out, or the store is out of reach, that is before anybody else can hold
+    /// the lock. After a steal or a force release it is at the next renewal, at most a third of the
+    /// ttl later: another may hold the lock by then, and fencing tokens refuse late writes.
     #[arg(long, value_enum, default_value = "term", value_name = "WHAT")]
     pub(crate) on_lost: OnLost,
 
@@ -212,7 +218,8 @@ pub(crate) struct Acquire {
     #[command(flatten)]
     pub(crate) hold: Hold,
 
-    /// Write the token to this new file, readable by its owner only, instead of stdout
+    /// Write the token to this new file, readable by its owner only; without it, or if it is `-`, to
+    /// stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -224,7 +231,7 @@ pub(crate) struct Renew {
     #[command(flatten)]
     pub(crate) token: TokenSource,
 
-    /// How long it lives from now on; without it as long as when it was acquired
+    /// How long it lives from now on; without it as long as `acquire` said
     #[arg(long, value_name = "DUR", value_parser = values::ttl, allow_hyphen_values = true)]
     pub(crate) ttl: Option<Duration>,
 }
@@ -312,6 +319,12 @@ pub(crate) struct Man {
     pub(crate) command: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Help {
+    /// The command; without it all commands are listed
+    pub(crate) command: Option<String>,
+}
+
 #[cfg(feature = "file")]
 #[derive(Debug, Args)]
 pub(crate) struct ProbeWorker {
@@ -329,19 +342,5 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_last_of_wait_and_no_wait_counts() {
-        let run = |options: &[&str]| {
-            let words = ["tenure", "run", "x"].iter().chain(options).chain(&["--", "true"]);
-            match Cli::try_parse_from(words).unwrap().command {
-                Command::Run(run) => (run.hold.no_wait, run.hold.wait),
-                other => panic!("{other:?}"),
-            }
-        };
-        let second = Some(Duration::from_secs(1));
-        assert_eq!(run(&["-n", "-w", "1s"]), (false, second));
-        assert_eq!(run(&["-w", "1s", "-n"]), (true, None));
     }
 }

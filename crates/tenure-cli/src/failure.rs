@@ -69,9 +69,9 @@ impl Failure {
         })
     }
 
-    /// A wrong argument, or one that is missing.
+    /// A wrong argument, or one that is missing. Without other help it is that of the command.
     pub(crate) fn usage(message: impl Into<String>) -> Box<Self> {
-        Self::new(code::USAGE, "usage", message).help("see `tenure --help`")
+        Self::new(code::USAGE, "usage", message)
     }
 
     /// Says what to do next.
@@ -97,7 +97,9 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(code::BROKEN_PIPE, "broken_pipe", "nobody reads the output");
         }
-        Self::new(code::IO, "io", "cannot write to stdout").cause(error)
+        Self::new(code::IO, "io", "cannot write to stdout")
+            .cause(error)
+            .help("is the disk full that it is written to?")
     }
 
     /// Whether there is anything to tell, and anybody who would read it.
@@ -115,13 +117,18 @@ impl Failure {
     }
 }
 
+/// What to do next when a lock is not held.
+pub(crate) const WHO_HOLDS_IT: &str = "`tenure status NAME` shows who holds it now, if anybody";
+
 /// What to do next, where the error itself does not say.
 fn usual_help(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::Invalid => Some("see `tenure --help`"),
         ErrorKind::Unsupported => Some("`tenure doctor` tells what this store can do"),
-        ErrorKind::NotHeld => Some("`tenure status NAME` shows who holds it now, if anybody"),
+        ErrorKind::NotHeld | ErrorKind::Lost => Some(WHO_HOLDS_IT),
         ErrorKind::Unreachable => Some("`tenure doctor` tells whether the store answers"),
+        ErrorKind::Denied => Some("use the store as a user whom it lets in, or name another store"),
+        ErrorKind::Corrupt => Some("nothing was changed; is this the right place for a store?"),
+        ErrorKind::Unknown => Some("`tenure status NAME` shows whether it was done"),
         _ => None,
     }
 }

@@ -139,7 +139,7 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// The text in quotes, shortened: it may be long, and hold anything.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}…", &text[..end]),

@@ -127,6 +127,8 @@ fn numbers_that_are_none() {
         &["--retries", "-1"],
         &["--retries", "4294967295"],
         &["--retries", "1", "--no-wait"],
+        &["--no-wait", "--wait", "1s"],
+        &["--on-conflict", "fail", "--wait", "1s"],
         &["-E", "256"],
         &["-E", "-1"],
         &["--on-conflict", "steal"],
@@ -189,6 +191,8 @@ fn commands_that_are_none() {
         &["completions", "cobol"],
         &["man", "elope"],
         &["man", "probe-worker"],
+        &["help", "elope"],
+        &["help", "probe-worker"],
         &["renew", "x"],
         &["release", "x"],
     ] {
@@ -225,6 +229,33 @@ fn stores_that_are_none() {
 }
 
 #[test]
+fn variables_that_are_wrong_are_named() {
+    let site = Site::new();
+    for (variable, value) in [
+        ("TENURE_TTL", "45"),
+        ("TENURE_WAIT", "45"),
+        ("TENURE_CONFLICT_EXIT_CODE", "256"),
+        ("TENURE_KILL_AFTER", "soon"),
+        ("TENURE_OWNER", "a\nb"),
+        ("TENURE_LOG", "bogus"),
+    ] {
+        let mut command = site.command(["run", "x", "--", "true"]);
+        let done = common::done(command.env(variable, value));
+        assert_eq!(done.code, 64, "{variable}: {}", done.stderr);
+        assert!(done.stderr.starts_with(&format!("error: {variable}: ")), "{}", done.stderr);
+        assert!(done.stderr.contains("help: "), "{}", done.stderr);
+    }
+    for flag in [&["--ttl", "5"][..], &["--ttl=5"], &["-E256"], &["-qE", "256"]] {
+        let words = ["run"].iter().chain(flag).chain(&["x", "--", "true"]);
+        let mut command = site.command(words);
+        let done =
+            common::done(command.env("TENURE_TTL", "1m").env("TENURE_CONFLICT_EXIT_CODE", "9"));
+        assert!(done.stderr.starts_with("error: --"), "{flag:?}: {}", done.stderr);
+    }
+    assert!(site.is_untouched());
+}
+
+#[test]
 fn complaints_are_json_for_those_who_asked_for_it() {
     let site = Site::new();
     let done = site.tenure(["run", "--json", "--ttl", "5", "x", "--", "true"]);
@@ -239,9 +270,15 @@ fn complaints_are_json_for_those_who_asked_for_it() {
 #[test]
 fn help_and_version_are_no_errors() {
     let site = Site::new();
-    for arguments in [&["--help"][..], &["--version"], &["run", "--help"], &["-h"]] {
+    for arguments in
+        [&["--help"][..], &["--version"], &["run", "--help"], &["-h"], &["help"], &["help", "run"]]
+    {
         let done = site.tenure(arguments);
         assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{arguments:?}");
         assert!(done.stdout.contains("tenure"));
+    }
+    for (long, short) in [(&["run", "--help"][..], &["help", "run"][..]), (&["--help"], &["help"])]
+    {
+        assert_eq!(site.tenure(long).stdout, site.tenure(short).stdout);
     }
 }

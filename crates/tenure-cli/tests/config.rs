@@ -126,7 +126,48 @@ fn a_named_file_stands_for_all_others_and_has_to_be_there() {
     assert_eq!(owner.stdout, "ann\n", "{}", owner.stderr);
     assert_eq!(done(&["acquire", "x"]).code, 0);
     assert_eq!(done(&["run", "x", "--", "true"]).code, 9);
-    assert_eq!(done(&["--config", "nowhere.toml", "status", "x"]).code, 78);
+    let nowhere = done(&["--config", "nowhere.toml", "status", "x"]);
+    assert_eq!(nowhere.code, 78);
+    assert!(nowhere.stderr.contains("help: name a file that is there"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_that_names_the_way_out() {
+    let site = Site::new();
+    // A directory cannot be read as a file, not even by root.
+    fs::create_dir_all(site.path().join(".config/tenure/tenure.toml")).unwrap();
+    let done = site.tenure(["status", "x"]);
+    assert_eq!(done.code, 78, "{}", done.stderr);
+    let help = "help: set HOME or XDG_CONFIG_HOME to a directory of this user's, or pass --config";
+    assert!(done.stderr.contains(help), "{}", done.stderr);
+}
+
+#[test]
+fn a_file_that_names_no_store_is_wrong() {
+    let site = Site::new();
+    write(&site, "work/tenure.toml", "ttl = '1m'\nstore = '/tmp/foo'\n");
+    let bad = done(&mut bare(&site, &["status", "x"]));
+    assert_eq!(bad.code, 78, "{}", bad.stderr);
+    for word in ["tenure.toml: line 2: ", "store: /tmp/foo", "`file:///tmp/foo`"] {
+        assert!(bad.stderr.contains(word), "{word}: {}", bad.stderr);
+    }
+    // A flag or variable stands above it: nobody asks for that store.
+    assert_eq!(site.tenure(["status", "x"]).code, 0);
+}
+
+#[test]
+fn doctor_tells_of_all_stores_if_one_cannot_be_opened() {
+    let site = Site::new();
+    let text =
+        format!("store = '{}'\n[[route]]\nprefix = 'a/'\nstore = 'redis://u:p@h/0'\n", site.url());
+    write(&site, "work/tenure.toml", &text);
+    let run = done(&mut bare(&site, &["doctor", "--no-measure", "--json"]));
+    assert_eq!(run.code, 78, "{}", run.stderr);
+    let (report, stores) = (run.json(), &run.json()["stores"]);
+    assert_eq!(report["ok"], false);
+    assert_eq!((&stores[0]["up"], &stores[0]["error"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!((&stores[1]["up"], &stores[1]["store"]), (&false.into(), &"redis:…".into()));
+    assert!(stores[1]["error"].as_str().unwrap().contains("line 4"), "{report}");
 }
 
 #[test]
@@ -144,5 +185,5 @@ fn variables_say_what_flags_say_and_flags_win() {
     assert_eq!(acquired.json()["ttl_ms"], 45_000);
     let bad = with(("TENURE_TTL", "45"), &["acquire", "z"]);
     assert_eq!(bad.code, 64);
-    assert!(bad.stderr.contains("--ttl"), "{}", bad.stderr);
+    assert!(bad.stderr.contains("TENURE_TTL"), "{}", bad.stderr);
 }

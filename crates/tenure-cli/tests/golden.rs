@@ -29,6 +29,9 @@ fn both(name: &str, site: &Site, arguments: &[&str]) {
 fn help() {
     let site = Site::with("off:");
     golden("help", &site.tenure(["--help"]).stdout);
+    let page = site.tenure(["man", "run"]).stdout;
+    let synopsis = page.split(".SH ").find(|part| part.starts_with("SYNOPSIS")).unwrap();
+    golden("man-run-synopsis", synopsis);
     for command in [
         "run",
         "acquire",
@@ -42,6 +45,7 @@ fn help() {
         "key",
         "completions",
         "man",
+        "help",
     ] {
         golden(&format!("help-{command}"), &site.tenure([command, "--help"]).stdout);
     }
@@ -87,6 +91,12 @@ fn tokens() {
     with("release", "release");
     with("error-not-held", "renew");
     both("error-no-token", &site, &["release", "x"]);
+    both("error-no-token-file", &site, &["renew", "x", "--token-file", "nowhere"]);
+    both("error-token-file", &site, &["acquire", "x", "--token-file", "/no/such/directory/token"]);
+    assert_eq!(site.tenure(["acquire", "z", "--token-file", "z"]).code, 0);
+    let force = ["force-release", "z", "--yes", "--owner", "ann", "--reason", "test"];
+    assert_eq!(site.tenure(force).code, 0);
+    both("error-lost", &site, &["release", "z", "--token-file", "z"]);
     golden(
         "acquire.json",
         &whole(&site.tenure(["acquire", "y", "--owner", "ann", "--json"]), &site),
@@ -122,6 +132,10 @@ fn stores() {
     let site = Site::new();
     both("doctor-file", &site, &["doctor", "--no-measure"]);
     both("key", &site, &["key", "orders/42"]);
+    both("doctor-closed", &Site::with("file:///dev/null"), &["doctor"]);
+    both("error-key", &Site::with("off:"), &["key", "x"]);
+    both("error-path", &Site::with("/tmp/foo"), &["status", "x"]);
+    both("error-not-a-directory", &Site::with("file:///dev/null"), &["status", "x"]);
     both("error-store", &Site::with("redis://u:p@h/0"), &["status", "x"]);
     both("error-unsupported", &Site::with("off:"), &["list"]);
 }
@@ -129,6 +143,10 @@ fn stores() {
 #[test]
 fn complaints() {
     let site = Site::new();
+    both("error-range", &site, &["run", "--ttl", "10ms", "x", "--", "true"]);
+    both("error-both", &site, &["run", "-n", "-w", "1s", "x", "--", "true"]);
+    both("error-contradiction", &site, &["acquire", "--on-conflict", "fail", "-w", "1s", "x"]);
+    both("error-value", &site, &["run", "--bogus", "x", "--", "true"]);
     both("error-unit", &site, &["run", "--ttl", "5", "x", "--", "true"]);
     both("error-name", &site, &["status", "a\nb"]);
     both("error-option", &site, &["run", "--no-wiat", "x", "--", "true"]);

@@ -97,6 +97,26 @@ fn a_token_is_read_from_stdin() {
 }
 
 #[test]
+fn a_token_file_that_is_a_dash_is_stdout() {
+    let site = Site::new();
+    let done = site.tenure(["acquire", "x", "--token-file", "-"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.starts_with("tenure1."));
+    assert!(!site.work().join("-").exists());
+}
+
+#[test]
+fn a_lock_whose_time_is_over_is_shown_so_until_somebody_asks_for_it() {
+    let site = Site::new();
+    assert_eq!(site.tenure(["acquire", "--ttl", "100ms", "x"]).code, 0);
+    let is_over = |status: &String| status.contains("Z by its own word, not seen since");
+    let status = (0..10_000).map(|_| site.tenure(["status", "x"]).stdout).find(is_over);
+    let status = status.expect("it is over after 100 ms");
+    assert!(!status.contains("last renewed 0ms"), "{status}");
+    assert!(site.tenure(["list"]).stdout.contains("Z, not seen since"));
+}
+
+#[test]
 fn a_lock_that_nobody_renews_ends_by_its_ttl() {
     let site = Site::new();
     let token = {

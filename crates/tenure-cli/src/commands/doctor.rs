@@ -2,17 +2,20 @@
 
 mod guarantees;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value as Json;
-use tenure::{Capabilities, Health};
+use tenure::{Capabilities, LockManager};
 
 use self::guarantees::{Guarantee, guarantees};
-use super::status::open_all;
 use crate::app::App;
 use crate::args::Doctor;
+use crate::config::Place;
 use crate::failure::{Failure, Outcome, code};
 use crate::output::text::{duration, safe};
 use crate::output::{aligned, millis};
+use crate::store;
 
 #[derive(Serialize)]
 struct Report {
@@ -20,14 +23,19 @@ struct Report {
     ok: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Store {
-    store: String,
+    store: Option<String>,
     up: bool,
     latency_ms: u64,
     #[serde(skip)]
-    latency: std::time::Duration,
+    latency: Duration,
     error: Option<String>,
+    #[serde(skip)]
+    help: Option<String>,
+    /// What the program ends with, if this is the first store with something wrong.
+    #[serde(skip)]
+    code: u8,
     capabilities: Json,
     guarantees: Vec<Guarantee>,
     measurements: Vec<Measurement>,
@@ -42,29 +50,62 @@ struct Measurement {
 
 pub(crate) async fn doctor(app: &App, args: Doctor) -> Outcome {
     let mut stores = Vec::new();
-    for (url, locks) in open_all(app, "")? {
-        let health = locks.health().await;
-        let measurements = match health.up && !args.no_measure {
-            true => measure(&url)?,
-            false => Vec::new(),
-        };
-        stores.push(store(health, locks.capabilities(), measurements));
+    // A store with something wrong keeps nobody from looking at the others.
+    for place in app.stores.under("", &app.config)? {
+        stores.push(match store::open(&place, None) {
+            Ok(locks) => examined(&locks, &place, !args.no_measure).await,
+            Err(failure) => Store::default().failed(*failure),
+        });
     }
-    let up = stores.iter().all(|store| store.up);
-    let passed = stores.iter().flat_map(|store| &store.measurements).all(|m| m.passed);
-    let report = Report { stores, ok: up && passed };
+    let code = stores.iter().map(|store| store.code).find(|code| *code != 0).unwrap_or_default();
+    let report = Report { stores, ok: code == 0 };
     app.output.answer("doctor", &report, || {
         let stores: Vec<String> = report.stores.iter().map(shown).collect();
         stores.join("\n")
     })?;
-    Ok(match (up, passed) {
-        (false, _) => code::UNAVAILABLE,
-        (true, false) => code::OS,
-        (true, true) => 0,
-    })
+    Ok(code)
 }
 
-fn store(health: Health, can: &Capabilities, measurements: Vec<Measurement>) -> Store {
+async fn examined(locks: &LockManager, place: &Place, measures: bool) -> Store {
+    let health = locks.health().await;
+    let can = locks.capabilities();
+    let store = Store {
+        store: Some(health.store.to_string()),
+        up: health.up,
+        latency_ms: millis(health.latency),
+        latency: health.latency,
+        error: health.error,
+        code: if health.up { 0 } else { code::UNAVAILABLE },
+        capabilities: as_json(can),
+        guarantees: guarantees(can),
+        ..Store::default()
+    };
+    if !(store.up && measures) {
+        return store;
+    }
+    match measure(&place.url) {
+        Ok(measurements) => {
+            let code = if measurements.iter().all(|m| m.passed) { 0 } else { code::OS };
+            Store { measurements, code, ..store }
+        }
+        Err(failure) => store.failed(*failure),
+    }
+}
+
+impl Store {
+    fn failed(self, failure: Failure) -> Self {
+        let whole: Vec<String> = [failure.message].into_iter().chain(failure.causes).collect();
+        Self {
+            store: self.store.or(failure.store),
+            error: Some(whole.join(": ")),
+            help: failure.help,
+            code: failure.code,
+            ..self
+        }
+    }
+}
+
+fn as_json(can: &Capabilities) -> Json {
     let mut capabilities = serde_json::to_value(can).expect("it is a struct with text keys");
     for (field, ttl) in [("ttl_min", can.ttl_min), ("ttl_max", can.ttl_max)] {
         if let Some(fields) = capabilities.as_object_mut() {
@@ -72,24 +113,24 @@ fn store(health: Health, can: &Capabilities, measurements: Vec<Measurement>) -> 
             fields.insert(format!("{field}_ms"), millis(ttl).into());
         }
     }
-    Store {
-        store: health.store.to_string(),
-        up: health.up,
-        latency_ms: millis(health.latency),
-        latency: health.latency,
-        error: health.error,
-        capabilities,
-        guarantees: guarantees(can),
-        measurements,
-    }
+    capabilities
 }
 
 fn shown(store: &Store) -> String {
-    let answers = match &store.error {
-        None => format!("answers (in {})", duration(store.latency)),
-        Some(error) => format!("does not answer: {}", safe(error)),
+    let answers = match (&store.error, store.up) {
+        (None, _) => format!("answers (in {})", duration(store.latency)),
+        (Some(error), false) => format!("does not answer: {}", safe(error)),
+        (Some(error), true) => format!("cannot be measured: {}", safe(error)),
     };
-    let mut text = format!("{} {answers}\n\n", safe(&store.store));
+    let address = store.store.as_deref().unwrap_or("a store");
+    let mut text = format!("{} {answers}\n", safe(address));
+    if let Some(help) = &store.help {
+        text += &format!("  help: {}\n", safe(help));
+    }
+    if store.guarantees.is_empty() {
+        return text;
+    }
+    text += "\n";
     let mark = |given: bool| if given { "yes" } else { "no" };
     let rows =
         |g: &Guarantee| vec![format!("  {}", mark(g.given)), g.topic.to_owned(), g.says.clone()];

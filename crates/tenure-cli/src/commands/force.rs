@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::args::ForceRelease;
 use crate::failure::{Failure, Outcome};
 use crate::output::text::{count, safe};
-use crate::output::{self, Holder};
+use crate::output::{self, Holder, Look};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -33,7 +33,7 @@ pub(crate) async fn force_release(app: &App, args: ForceRelease) -> Outcome {
     let view = locks.inspect(name).await?;
     let only_if = chosen(&args, name, &view.holders)?;
     if asks {
-        eprint!("{}", output::lock(&view, &locks.store()));
+        eprint!("{}", output::lock(&view, &locks.store(), Look::of(&locks)));
         let whom = match only_if {
             Some(fence) => format!("the holder with fence {fence}"),
             None => format!("all holders ({} now)", view.holders.len()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tenure::{LockGuard, LockManager, LockRequest, RetryConfig, Seats, Ttl};
+use tenure::{Conflict, LockGuard, LockManager, LockRequest, RetryConfig, Seats, Ttl};
 
 use crate::app::App;
 use crate::args::Hold;
@@ -31,6 +31,11 @@ impl Hold {
 
     /// What is left to check once all options are known; before any store is asked.
     pub(crate) fn seats(&self) -> Outcome<Seats> {
+        if self.on_conflict == Conflict::Fail && self.wait.is_some() {
+            return Err(Failure::usage("--on-conflict fail does not wait, and --wait does")
+                .lock(self.name.name.as_str())
+                .help("leave one of them out"));
+        }
         match self.permits {
             Some(of) => Seats::permits(self.take.unwrap_or(1), of)
                 .map_err(|e| Failure::usage(format!("--take: {}", e.message()))),
@@ -83,7 +88,7 @@ impl Hold {
         signals: &mut Signals,
     ) -> Outcome<Acquired> {
         let mut request = self.request(app, locks, seats).auto_renew(renew);
-        let spinner = Spinner::for_somebody(app.output, &self.name.name);
+        let spinner = Spinner::for_somebody(app.output, &self.name.name, locks.clock());
         if let Some(spinner) = &spinner {
             let spinner = spinner.clone();
             request = request.on_wait(move |holders, ahead| spinner.waits(holders, ahead));

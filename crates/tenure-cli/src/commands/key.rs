@@ -30,7 +30,9 @@ pub(crate) fn key(app: &App, args: args::Key) -> Outcome {
     let Some((_, first)) = keys.first() else {
         let kind = locks.capabilities().kind;
         let message = format!("the {kind} store has no keys that another program could use");
-        return Err(Failure::new(code::USAGE, "unsupported", message).lock(name.as_str()));
+        return Err(Failure::new(code::USAGE, "unsupported", message)
+            .lock(name.as_str())
+            .help("a store that others can look into has them, for example file:///dir"));
     };
     let body = Keys {
         name: name.as_str(),

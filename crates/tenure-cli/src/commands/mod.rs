@@ -22,6 +22,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
     match &command {
         Command::Completions(args) => return shell::completions(output, args),
         Command::Man(args) => return shell::man(output, args),
+        Command::Help(args) => return shell::help(args),
         #[cfg(feature = "file")]
         Command::ProbeWorker(args) => return doctor::worker(args),
         _ => {}
@@ -46,7 +47,9 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
             Command::ForceRelease(args) => force::force_release(&app, args).await,
             Command::Doctor(args) => doctor::doctor(&app, args).await,
             Command::Key(args) => key::key(&app, args),
-            Command::Completions(_) | Command::Man(_) => unreachable!("done above"),
+            Command::Completions(_) | Command::Man(_) | Command::Help(_) => {
+                unreachable!("done above")
+            }
             #[cfg(feature = "file")]
             Command::ProbeWorker(_) => unreachable!("done above"),
         }

@@ -12,10 +12,12 @@ use super::hold::{Acquired, close, signalled};
 use crate::app::App;
 use crate::args::{Acquire, Release, Renew, TokenSource};
 use crate::child::Signals;
-use crate::failure::{Failure, Outcome, code};
+use crate::failure::{Failure, Outcome, WHO_HOLDS_IT, code};
 use crate::output::text::{self, safe};
 
 const VARIABLE: &str = "TENURE_TOKEN";
+/// The token file that is stdin or stdout.
+const STREAM: &str = "-";
 /// Longer than every token: the longest name as hex digits, and numbers.
 const LONGEST: u64 = 4096;
 
@@ -43,7 +45,7 @@ struct Done<'a> {
 pub(crate) async fn acquire(app: &App, args: Acquire) -> Outcome {
     let name = &args.hold.name.name;
     let seats = args.hold.seats()?;
-    if let Some(path) = &args.token_file
+    if let Some(path) = args.file()
         && path.symlink_metadata().is_ok()
     {
         // Again when it is made; here so that nobody waits for a lock in vain.
@@ -82,6 +84,13 @@ pub(crate) async fn acquire(app: &App, args: Acquire) -> Outcome {
     Ok(0)
 }
 
+impl Acquire {
+    /// The file that the token goes to instead of stdout.
+    fn file(&self) -> Option<&Path> {
+        self.token_file.as_deref().filter(|path| *path != Path::new(STREAM))
+    }
+}
+
 fn hand_out(
     app: &App,
     args: &Acquire,
@@ -90,7 +99,7 @@ fn hand_out(
     token: &LockToken,
 ) -> Outcome<()> {
     let secret = token.expose();
-    let file = args.token_file.as_deref();
+    let file = args.file();
     if let Some(path) = file {
         write_new(path, &secret).map_err(|e| cannot_write(path, &e).lock(token.name().as_str()))?;
     }
@@ -134,7 +143,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Box<Failure> {
         io::ErrorKind::AlreadyExists => {
             failure.help("it may be the token of another lock: release that, or name another file")
         }
-        _ => failure,
+        _ => failure.help("name a file in a directory that is there and may be written to"),
     }
 }
 
@@ -163,7 +172,9 @@ pub(crate) async fn release(app: &App, args: Release) -> Outcome {
         Ok(()) => {}
         Err(NotReleased::AlreadyLost(reason)) => {
             let message = format!("releasing {name:?}: it was not held any more: {reason}");
-            return Err(Failure::new(code::LOST, ErrorKind::Lost.as_str(), message).lock(name));
+            return Err(Failure::new(code::LOST, ErrorKind::Lost.as_str(), message)
+                .lock(name)
+                .help(WHO_HOLDS_IT));
         }
         Err(not) => return Err(tenure::Error::from(not).with_lock(token.name()).into()),
     }
@@ -198,7 +209,7 @@ fn read(source: &TokenSource, name: &LockName) -> Outcome<LockToken> {
 
 fn read_file(path: &Path) -> Outcome<String> {
     let mut text = String::new();
-    let read = if path == Path::new("-") {
+    let read = if path == Path::new(STREAM) {
         io::stdin().lock().take(LONGEST).read_to_string(&mut text)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text))
@@ -207,7 +218,9 @@ fn read_file(path: &Path) -> Outcome<String> {
         Ok(_) => Ok(text),
         Err(e) => {
             let message = format!("cannot read the token file {}", path.display());
-            Err(Failure::new(code::NO_INPUT, "token_file", message).cause(e))
+            Err(Failure::new(code::NO_INPUT, "token_file", message).cause(e).help(
+                "name the file that `tenure acquire NAME --token-file FILE` made, or - for stdin",
+            ))
         }
     }
 }

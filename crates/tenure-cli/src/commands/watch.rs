@@ -10,6 +10,7 @@ use tenure::{Error, LockManager, Utc, View};
 use super::status::{belongs, open_all};
 use crate::app::App;
 use crate::args::Watch;
+use crate::config::Place;
 use crate::failure::Outcome;
 use crate::output::text::{count, safe};
 use crate::output::{Lock, time};
@@ -26,7 +27,7 @@ struct Change {
 }
 
 struct Seen {
-    url: String,
+    place: Place,
     locks: LockManager,
     view: Result<View, Error>,
 }
@@ -34,13 +35,13 @@ struct Seen {
 /// Goes on until a signal ends the process: nothing is held that would have to be tidied up.
 pub(crate) async fn watch(app: &App, args: Watch) -> Outcome {
     let mut watches = Vec::new();
-    for (url, locks) in open_all(app, &args.prefix.prefix)? {
-        watches.push(changes(url, locks, &args.prefix.prefix)?);
+    for (place, locks) in open_all(app, &args.prefix.prefix)? {
+        watches.push(changes(place, locks, &args.prefix.prefix)?);
     }
     let mut changes = stream::select_all(watches);
-    while let Some(Seen { url, locks, view }) = changes.next().await {
+    while let Some(Seen { place, locks, view }) = changes.next().await {
         match view {
-            Ok(view) if belongs(app, &url, &view) => show(app, &locks, &view)?,
+            Ok(view) if belongs(app, &place, &view) => show(app, &locks, &view)?,
             Ok(_) => {}
             Err(error) if error.kind().is_transient() => {
                 app.output.say(&format!("{error}; still watching"));
@@ -52,17 +53,17 @@ pub(crate) async fn watch(app: &App, args: Watch) -> Outcome {
 }
 
 /// What changes at one store; after an error it looks again.
-fn changes(url: String, locks: LockManager, prefix: &str) -> Outcome<BoxStream<'static, Seen>> {
+fn changes(place: Place, locks: LockManager, prefix: &str) -> Outcome<BoxStream<'static, Seen>> {
     let watch = locks.watch(prefix)?;
-    let begin = (url, locks, watch, false);
-    let next = |(url, locks, mut watch, failed): (String, LockManager, tenure::Watch, bool)| async move {
+    let begin = (place, locks, watch, false);
+    let next = |(place, locks, mut watch, failed): (Place, LockManager, tenure::Watch, bool)| async move {
         if failed {
             locks.sleep_until(locks.clock().now().plus(PAUSE)).await;
         }
         let view = watch.next().await;
         let failed = view.is_err();
-        let seen = Seen { url: url.clone(), locks: locks.clone(), view };
-        Some((seen, (url, locks, watch, failed)))
+        let seen = Seen { place: place.clone(), locks: locks.clone(), view };
+        Some((seen, (place, locks, watch, failed)))
     };
     Ok(stream::unfold(begin, next).boxed())
 }

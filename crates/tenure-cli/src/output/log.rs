@@ -10,10 +10,14 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::Output;
+use crate::failure::{Failure, Outcome};
+use crate::values::quoted;
+
+const LEVEL: &str = "TENURE_LOG";
 
 /// Shows what is at least a warning; `TENURE_LOG` chooses another level, or `off`.
-pub(crate) fn start(output: Output) {
-    let chosen = std::env::var("TENURE_LOG").ok().and_then(|level| level.parse().ok());
+pub(crate) fn start(output: Output) -> Outcome<()> {
+    let chosen = chosen()?;
     let level = match chosen {
         Some(level) => level,
         None if output.quiet => LevelFilter::OFF,
@@ -24,6 +28,18 @@ pub(crate) fn start(output: Output) {
         // Nobody else in this program sets one.
         let _ = tracing::subscriber::set_global_default(lines);
     }
+    Ok(())
+}
+
+fn chosen() -> Outcome<Option<LevelFilter>> {
+    let Some(level) = std::env::var_os(LEVEL).filter(|level| !level.is_empty()) else {
+        return Ok(None);
+    };
+    let level = level.to_string_lossy();
+    level.parse().map(Some).map_err(|_| {
+        Failure::usage(format!("{LEVEL}: {} is not a level", quoted(&level)))
+            .help("off, error, warn, info, debug or trace")
+    })
 }
 
 /// One line on stderr for every event.

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 
 pub(crate) use self::json::{Holder, Lock, millis, time};
 pub(crate) use self::spinner::Spinner;
-pub(crate) use self::table::{aligned, lock, locks};
+pub(crate) use self::table::{Look, aligned, lock, locks};
 
 /// How the program speaks.
 #[derive(Clone, Copy, Debug)]

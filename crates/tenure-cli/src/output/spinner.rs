@@ -1,14 +1,17 @@
 //! A spinner for somebody who looks on while we wait.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tenure::{HolderView, LockName, Utc};
+use rustix::termios::tcgetwinsize;
+use tenure::clock::Clock;
+use tenure::{HolderView, LockName, Micros};
 
 use super::Output;
-use super::text::{count, safe};
+use super::text::{safe, shortened, time_of_day, width};
 
 /// How often it turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -18,26 +21,35 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Spinner {
     name: LockName,
+    clock: Arc<dyn Clock>,
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
 impl Spinner {
     /// A spinner, if stderr is a terminal and somebody wants one.
-    pub(crate) fn for_somebody(output: Output, name: &LockName) -> Option<Self> {
-        output.is_watched().then(|| Self { name: name.clone(), bar: Arc::default() })
+    pub(crate) fn for_somebody(
+        output: Output,
+        name: &LockName,
+        clock: &Arc<dyn Clock>,
+    ) -> Option<Self> {
+        output.is_watched().then(|| Self {
+            name: name.clone(),
+            clock: clock.clone(),
+            bar: Arc::default(),
+        })
     }
 
     /// The store has not answered yet.
     pub(crate) fn asks(&self) {
         let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         if bar.is_none() {
-            *bar = Some(new_bar(format!("asking for {}", self.quoted())));
+            *bar = Some(new_bar(format!("asking for \"{}\"", safe(self.name.as_str()))));
         }
     }
 
     /// These hold the lock, and so many waiters are ahead of us.
     pub(crate) fn waits(&self, holders: &[HolderView], ahead: usize) {
-        let message = self.message(holders, ahead);
+        let message = message(&self.name, holders, ahead, self.clock.wall(), columns());
         let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         match &*bar {
             Some(bar) => bar.set_message(message),
@@ -51,31 +63,6 @@ impl Spinner {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-    }
-
-    fn message(&self, holders: &[HolderView], ahead: usize) -> String {
-        let place = match ahead {
-            0 => "next in the queue".to_owned(),
-            n => format!("{} ahead in the queue", count(n, "waiter")),
-        };
-        let held = match holders {
-            [] => "free, but somebody else is next".to_owned(),
-            [holder, more @ ..] => {
-                let owner = safe(&holder.details.owner.label);
-                let others = if more.is_empty() {
-                    String::new()
-                } else {
-                    format!(" and {} more", more.len())
-                };
-                let (since, until) = (Utc(holder.since), Utc(holder.until));
-                format!("held by {owner}{others} since {since} until {until}")
-            }
-        };
-        format!("waiting for {}: {place}, {held}", self.quoted())
-    }
-
-    fn quoted(&self) -> String {
-        format!("\"{}\"", safe(self.name.as_str()))
     }
 }
 
@@ -94,4 +81,45 @@ fn new_bar(message: String) -> ProgressBar {
     bar.tick();
     bar.enable_steady_tick(TICK);
     bar
+}
+
+/// What the spinner and the blank behind it take.
+const SPINNER: usize = 2;
+
+/// Who holds the lock, from when to when, and how many are ahead, in one line: the name and the
+/// owner are shortened to what the rest leaves.
+fn message(
+    name: &LockName,
+    holders: &[HolderView],
+    ahead: usize,
+    now: Micros,
+    columns: usize,
+) -> String {
+    let name = safe(name.as_str());
+    let place = match ahead {
+        0 => "next".to_owned(),
+        n => format!("{n} ahead"),
+    };
+    let [holder, more @ ..] = holders else {
+        return format!("waiting for \"{name}\": {place}, free, but somebody else is next");
+    };
+    let owner = safe(&holder.details.owner.label);
+    let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let (since, until) = (time_of_day(holder.since, now), time_of_day(holder.until, now));
+    let whole = |name: &str, owner: &str| {
+        format!(
+            "waiting for \"{name}\": {place}, held by {owner}{others} since {since} until {until}"
+        )
+    };
+    let room = columns.saturating_sub(SPINNER + width(&whole("", "")));
+    let for_name = room.saturating_sub(width(&owner)).max(room / 2);
+    let name = shortened(&name, for_name);
+    let owner = shortened(&owner, room.saturating_sub(width(&name)));
+    whole(&name, &owner)
+}
+
+/// How wide the terminal is; 80 columns if it does not say.
+fn columns() -> usize {
+    let size = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+    if size == 0 { 80 } else { size.into() }
 }

@@ -1,8 +1,9 @@
 //! Locks for people: one at length, or many in a table.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use tenure::{HolderView, Utc, ValueView, View};
+use tenure::{HolderView, JudgedBy, LockManager, Micros, Utc, ValueView, View};
 
 use super::text::{count, duration, safe, shortened, width};
 
@@ -11,8 +12,40 @@ const WIDEST: usize = 60;
 /// The most of a value that is shown.
 const VALUE: usize = 200;
 
+/// When somebody looked at a lock, and what a look can tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    now: Micros,
+    /// Whether a lease ends by what observers see: then a record may say that somebody holds a lock
+    /// whose time is over, until somebody asks for it.
+    observed: bool,
+}
+
+impl Look {
+    /// A look now.
+    pub(crate) fn of(locks: &LockManager) -> Self {
+        let observed = locks.capabilities().judged_by == JudgedBy::Observation;
+        Self { now: locks.clock().wall(), observed }
+    }
+
+    /// Whether the holder's time is over by what it said itself, on its own clock.
+    fn is_past(self, holder: &HolderView) -> bool {
+        self.observed && holder.until < self.now
+    }
+
+    /// How long the holder has been silent. Whoever looks for the first time has seen no silence
+    /// yet, and takes the holder's word for when it last spoke.
+    fn quiet_for(self, holder: &HolderView) -> Duration {
+        if self.observed {
+            holder.quiet_for.max(self.now.since(holder.renewed))
+        } else {
+            holder.quiet_for
+        }
+    }
+}
+
 /// One lock at length.
-pub(crate) fn lock(view: &View, store: &str) -> String {
+pub(crate) fn lock(view: &View, store: &str, look: Look) -> String {
     let mut text = format!("{}: {}\n", safe(view.name.as_str()), state(view));
     let mut line = |label: &str, value: &str| {
         writeln!(text, "  {label:<9}{value}").expect("a string takes everything");
@@ -20,8 +53,9 @@ pub(crate) fn lock(view: &View, store: &str) -> String {
     for holder in &view.holders {
         line("held by", &who(&holder.details));
         let until = if holder.detached { "until (detached)" } else { "until" };
-        line("", &format!("since {}, {until} {}", Utc(holder.since), Utc(holder.until)));
-        let ago = duration(holder.quiet_for);
+        let past = if look.is_past(holder) { " by its own word, not seen since" } else { "" };
+        line("", &format!("since {}, {until} {}{past}", Utc(holder.since), Utc(holder.until)));
+        let ago = duration(look.quiet_for(holder));
         line("", &format!("last renewed {ago} ago, ttl {}", duration(holder.ttl)));
         line("", &format!("{}, fence {}", holder.seats, holder.fence));
         if let Some(metadata) = &holder.details.metadata {
@@ -71,15 +105,15 @@ fn shown(value: &ValueView) -> String {
 }
 
 /// Many locks, one a line.
-pub(crate) fn locks(views: &[View]) -> String {
+pub(crate) fn locks(views: &[(View, Look)]) -> String {
     let head = ["NAME", "HELD BY", "MODE", "SINCE", "UNTIL", "FENCE", "WAITING"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for view in views {
+    for (view, look) in views {
         let fence = view.fence.to_string();
         let waiting = view.waiters.len().to_string();
         let name = shortened(&safe(view.name.as_str()), WIDEST);
         let (by, mode, since, until) = match view.holders.first() {
-            Some(holder) => cells(view, holder),
+            Some(holder) => cells(view, holder, *look),
             None => ("-".to_owned(), "free".to_owned(), "-".to_owned(), "-".to_owned()),
         };
         rows.push(vec![name, by, mode, since, until, fence, waiting]);
@@ -87,13 +121,14 @@ pub(crate) fn locks(views: &[View]) -> String {
     aligned(&rows)
 }
 
-fn cells(view: &View, oldest: &HolderView) -> (String, String, String, String) {
+fn cells(view: &View, oldest: &HolderView, look: Look) -> (String, String, String, String) {
     let mut by = shortened(&safe(&oldest.details.owner.label), WIDEST);
     if 1 < view.holders.len() {
         write!(by, " +{}", view.holders.len() - 1).expect("a string takes everything");
     }
-    let (since, until) = (Utc(oldest.since).to_string(), Utc(oldest.until).to_string());
-    (by, oldest.seats.to_string(), since, until)
+    let past = if look.is_past(oldest) { ", not seen since" } else { "" };
+    let until = format!("{}{past}", Utc(oldest.until));
+    (by, oldest.seats.to_string(), Utc(oldest.since).to_string(), until)
 }
 
 /// Rows with columns as wide as their widest cell.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use tenure::{Micros, Utc};
 use unicode_width::UnicodeWidthStr;
 
 /// A duration in its two largest units: `250ms`, `4.2s`, `1m 30s`, `2d 3h`.
@@ -25,6 +26,18 @@ pub(crate) fn duration(d: Duration) -> String {
         }
     }
     format!("{seconds}s")
+}
+
+/// A time of the store in UTC, in whole seconds, and without the date if that is today's.
+pub(crate) fn time_of_day(at: Micros, now: Micros) -> String {
+    let (at, now) = (Utc(at).to_string(), Utc(now).to_string());
+    match at.split_once('.') {
+        Some((seconds, _)) => match seconds.split_once('T') {
+            Some((day, time)) if now.starts_with(day) => format!("{time}Z"),
+            _ => format!("{seconds}Z"),
+        },
+        None => at,
+    }
 }
 
 /// Shows text that others wrote: what would move the cursor, or turn the direction of writing,
@@ -94,6 +107,16 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn the_date_of_today_is_left_out() {
+        let (midnight, hour) = (1_709_164_800_000_000, 3_600_000_000);
+        let now = Micros(midnight + 12 * hour + 789_000);
+        assert_eq!(time_of_day(now, now), "12:00:00Z");
+        assert_eq!(time_of_day(Micros(midnight), now), "00:00:00Z");
+        assert_eq!(time_of_day(Micros(midnight + 24 * hour), now), "2024-03-01T00:00:00Z");
+        assert_eq!(time_of_day(Micros(u64::MAX), now), "the end of time");
     }
 
     #[test]

@@ -15,20 +15,23 @@ pub(crate) struct Guarantee {
 
 /// Everything that is known of the store, the most important first.
 pub(crate) fn guarantees(can: &Capabilities) -> Vec<Guarantee> {
+    let mut all = vec![exclusion(can), fencing(can), silence(can)];
+    all.extend(match (can.exclusive, can.between_processes) {
+        (false, _) => of_none(can),
+        (true, false) => of_this_process(can),
+        (true, true) => of_all(can),
+    });
+    all
+}
+
+/// A store that others use, too.
+fn of_all(can: &Capabilities) -> Vec<Guarantee> {
     vec![
-        exclusion(can),
-        fencing(can),
-        silence(can),
         crash(can),
         order(can),
         waking(can),
-        plain("shared", can.shared, "shared locks and permits", "only exclusive locks"),
-        plain(
-            "upgrade",
-            can.upgrade,
-            "shared locks become exclusive, and back",
-            "no change of mode",
-        ),
+        shared(can),
+        upgrade(can),
         plain(
             "detached",
             can.detached,
@@ -53,6 +56,47 @@ pub(crate) fn guarantees(can: &Capabilities) -> Vec<Guarantee> {
             "everybody sees who holds a lock",
             "who holds a lock is not visible",
         ),
+        values(can),
+    ]
+}
+
+/// A store inside one process: nothing of it outlives that process, or is seen outside it.
+fn of_this_process(can: &Capabilities) -> Vec<Guarantee> {
+    let inside = |topic, given: bool, yes: &str| {
+        plain(topic, given, &format!("{yes}, inside one process"), "not even inside one process")
+    };
+    vec![
+        plain("crash", true, "the locks of a process end with it, and so does the store", ""),
+        order(can),
+        waking(can),
+        shared(can),
+        upgrade(can),
+        plain("detached", false, "", "no lock outlives its process: a token is of no use after it"),
+        inside("force release", can.force_release, "a lock can be taken from its holder"),
+        plain(
+            "list",
+            false,
+            "",
+            "no other process sees the locks: `tenure list` and `tenure watch` find nothing",
+        ),
+        inside("details", can.metadata, "everybody sees who holds a lock"),
+        inside("values", can.value_max.is_some(), &values(can).says),
+    ]
+}
+
+/// A store that only pretends: what it takes has no effect.
+fn of_none(can: &Capabilities) -> Vec<Guarantee> {
+    let no = |topic, says: &str| plain(topic, false, "", says);
+    vec![
+        no("crash", "a dead process leaves no lock, for there are none"),
+        no("order", "nobody waits"),
+        no("waking", "nobody waits"),
+        no("shared", "granted to everybody, like everything"),
+        no("upgrade", "granted to everybody, like everything"),
+        no("detached", "`tenure acquire` prints a token, and nothing is held by it"),
+        no("force release", "there is no holder to take a lock from"),
+        no("list", "`tenure list` and `tenure watch` find nothing"),
+        no("details", "owners and metadata are taken, and nobody sees them"),
         values(can),
     ]
 }
@@ -116,6 +160,15 @@ fn order(can: &Capabilities) -> Guarantee {
     plain("order", can.fifo, yes, "waiters are served in no order")
 }
 
+fn shared(can: &Capabilities) -> Guarantee {
+    plain("shared", can.shared, "shared locks and permits", "only exclusive locks")
+}
+
+fn upgrade(can: &Capabilities) -> Guarantee {
+    let (yes, no) = ("shared locks become exclusive, and back", "no change of mode");
+    plain("upgrade", can.upgrade, yes, no)
+}
+
 fn waking(can: &Capabilities) -> Guarantee {
     let woken = can.wakes == Wakes::Push;
     plain(
@@ -141,16 +194,32 @@ mod tests {
         let mut can = Capabilities::full("off");
         can.exclusive = false;
         can.ends_with = EndsWith::Nothing;
+        can.value_max = None;
         let said = guarantees(&can);
-        let about = |topic| said.iter().find(|g| g.topic == topic).unwrap();
-        assert!(!about("exclusion").given && !about("fencing").given && !about("expiry").given);
-        assert!(about("exclusion").says.contains("nothing is locked"));
+        assert!(said.iter().all(|g| !g.given), "{said:?}");
+        assert!(said[0].says.contains("nothing is locked"));
     }
 
     #[test]
-    fn every_topic_is_told_once() {
-        let said = guarantees(&Capabilities::full("memory"));
-        let topics: std::collections::BTreeSet<_> = said.iter().map(|g| g.topic).collect();
-        assert_eq!(topics.len(), said.len());
+    fn a_store_inside_a_process_leaves_nothing_behind() {
+        let mut can = Capabilities::full("memory");
+        can.between_processes = false;
+        can.between_hosts = false;
+        let said = guarantees(&can);
+        let about = |topic| said.iter().find(|g| g.topic == topic).unwrap();
+        assert!(about("exclusion").given && !about("detached").given && !about("list").given);
+    }
+
+    #[test]
+    fn every_topic_is_told_once_of_every_store() {
+        let topics =
+            |can: &Capabilities| -> Vec<_> { guarantees(can).iter().map(|g| g.topic).collect() };
+        let mut can = Capabilities::full("any");
+        let all = topics(&can);
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+        can.between_processes = false;
+        assert_eq!(topics(&can), all);
+        can.exclusive = false;
+        assert_eq!(topics(&can), all);
     }
 }
