@@ -127,11 +127,15 @@ impl Backend for RedisBackend {
             Some(why) => (&**why, &*claim.details.owner.label),
             None => ("", ""),
         };
-        let words = Words::new("acquire", 16)
-            .member(claim.member)
+        // What a holder keeps, as it is stored.
+        let part = Words::loose()
             .text(&claim.id.to_string())
             .seats(claim.seats)
             .micros(claim.ttl)
+            .flag(claim.detached)
+            .text(&details(&claim.details))
+            .text(channel);
+        let rest = Words::list(8)
             .flag(claim.wait)
             .micros(claim.wait_ttl)
             .micros(claim.pick_up)
@@ -139,12 +143,20 @@ impl Backend for RedisBackend {
             .flag(claim.upgrade)
             .text(force)
             .text(by)
-            .signed(claim.priority.get())
-            .flag(claim.detached)
-            .text(&details(&claim.details))
-            .text(channel);
+            .signed(claim.priority.get());
+        let is_plain = claim.seats.is_all() && !claim.upgrade && claim.force.is_none();
+        // Never before the lease, which begins within the server's millisecond.
+        let px = claim.ttl.as_millis() + 2;
+        let words = Words::new("acquire", 6)
+            .member(claim.member)
+            .bytes(&part.done())
+            .micros(claim.ttl)
+            .text(&px.to_string())
+            .flag(is_plain)
+            .bytes(&rest.done());
         let turn = self.turn(&claim.name, Kind::Acquire, words)?;
-        let verdict = reply::verdict(one(link.take(vec![turn], true, PATIENCE).await?)?)?;
+        let answer = one(link.take(vec![turn], true, PATIENCE).await?)?;
+        let verdict = reply::verdict(answer, claim)?;
         if let Verdict::Granted(_) = verdict {
             self.replicate(&link, &claim.name).await?;
         }
@@ -222,7 +234,7 @@ impl Backend for RedisBackend {
             .iter()
             .filter_map(|cell| keys::lock_of(cell)?.strip_prefix(&self.config().prefix))
             .filter(|name| name.starts_with(prefix))
-            .filter_map(|name| LockName::new(name.to_owned()).ok())
+            .filter_map(|name| LockName::new(name).ok())
             .collect();
         names.sort_unstable();
         names.dedup();

@@ -49,7 +49,7 @@ pub(crate) fn event(push: &PushInfo, channel: &str, prefix: &str) -> Option<Even
         return None;
     }
     let message: Message = serde_json::from_slice(payload).ok()?;
-    let name = LockName::new(message.key.strip_prefix(prefix)?.to_owned()).ok()?;
+    let name = LockName::new(message.key.strip_prefix(prefix)?).ok()?;
     if let Some(member) = &message.granted {
         let member = script::member(member.as_bytes())?;
         return Some(Event::Granted { name, member, grant: message.grant() });

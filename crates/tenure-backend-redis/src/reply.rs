@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use redis::Value as Redis;
 use tenure_core::backend::{
-    Change, Departure, Evicted, Grant, Kept, Place, Reason, Refusal, Release, Renewal, Verdict,
+    Change, Claim, Departure, Evicted, Grant, Kept, Place, Reason, Refusal, Release, Renewal,
+    Verdict,
 };
 use tenure_core::{
     Details, Error, ErrorKind, Fence, HolderView, LockName, MemberId, Micros, Owner, Priority,
@@ -198,7 +199,15 @@ fn kind(value: &Redis) -> &'static str {
     }
 }
 
-pub(crate) fn verdict(reply: Redis) -> Result<Verdict> {
+pub(crate) fn verdict(reply: Redis, claim: &Claim) -> Result<Verdict> {
+    if let Redis::Int(now) = reply {
+        // A plain claim of a lock that nobody held or waited for.
+        let at = u64::try_from(now).map(Micros).map_err(|_| strange("a time before 1970"))?;
+        let ttl = Duration::from_micros(u64::try_from(claim.ttl.as_micros()).unwrap_or(u64::MAX));
+        let mut grant = Grant::new(Fence::new(at.0), claim.seats, at, ttl);
+        grant.now = Some(at);
+        return Ok(Verdict::Granted(grant));
+    }
     let mut reply = Reader::new(reply)?;
     let word = reply.text()?;
     Ok(match word.as_str() {
@@ -257,6 +266,9 @@ pub(crate) fn change(reply: Redis) -> Result<Change> {
 }
 
 pub(crate) fn release(reply: Redis) -> Result<Release> {
+    if reply == Redis::Int(1) {
+        return Ok(Release::Released);
+    }
     let mut reply = Reader::new(reply)?;
     Ok(match reply.text()?.as_str() {
         "released" => Release::Released,

@@ -106,6 +106,18 @@ impl Words {
         words.text(verb)
     }
 
+    /// Several words as one, without a verb.
+    pub(crate) fn list(count: u32) -> Self {
+        let mut words = Self(Vec::with_capacity(64));
+        let _ = rmp::encode::write_array_len(&mut words.0, count);
+        words
+    }
+
+    /// Words on their own, to be put behind others.
+    pub(crate) fn loose() -> Self {
+        Self(Vec::with_capacity(320))
+    }
+
     pub(crate) fn text(mut self, text: &str) -> Self {
         let _ = rmp::encode::write_str(&mut self.0, text);
         self

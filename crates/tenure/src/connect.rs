@@ -9,6 +9,7 @@ use tenure_core::{Error, ErrorKind, LockManager, Result};
 /// Connects to the store at `url` and makes a manager of its locks.
 ///
 /// - `file:///dir`: a directory; `?durable=true`, `?shared=true`, `?liveness=ttl`
+/// - `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`: Redis
 /// - `memory:`: this process
 /// - `off:`: grants everything, locks nothing
 ///
@@ -37,6 +38,10 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
             let config = tenure_backend_file::FileConfig::from_url(url)?;
             let clock = Arc::new(tenure_core::clock::SystemClock);
             Ok(Arc::new(tenure_backend_file::FileBackend::open(&config, clock)?))
+        }
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster" => {
+            Ok(Arc::new(tenure_backend_redis::RedisBackend::open(url)?))
         }
         _ => Err(Error::new(ErrorKind::Invalid, "this URL names no store that this build knows")
             .with_help("known are file:///dir, memory: and off:")),

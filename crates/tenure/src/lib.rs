@@ -38,6 +38,12 @@ pub mod memory {
     pub use tenure_backend_memory::*;
 }
 
+/// The Redis store: locks on a server that other programs may use, too.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use tenure_backend_redis::*;
+}
+
 /// The file store: locks in a directory.
 #[cfg(feature = "file")]
 pub mod file {

@@ -1,15 +1,44 @@
--- Asks for seats: { 'acquire', member, claim, take, of, ttl, wait, wait_ttl, pick_up, or_value,
--- upgrade, force, by, priority, detached, details, channel }.
--- Replies { 'granted', grant }, { 'queued', place }, { 'busy', place }, { 'value', value },
--- { 'withdrawn' }, { 'departed', how }, { 'mismatch', of }, { 'upgrade_pending' }, { 'not_held' }
--- or { 'too_large' }. The same claim sent again gets the same answer.
+-- Asks for seats: { 'acquire', member, part, ttl, px, is_plain, rest }, where `part` is what a holder
+-- keeps from CLAIM on, `px` the ttl in whole milliseconds and a little more, `is_plain` 1 for all seats
+-- without further wishes, and `rest` { wait, wait_ttl, pick_up, or_value, upgrade, force, by, priority }.
+-- Replies the server's time, which is the fence too, to a plain claim of a lock that nobody holds or
+-- waits for; otherwise { 'granted', grant }, { 'queued', place }, { 'busy', place },
+-- { 'value', value }, { 'withdrawn' }, { 'departed', how }, { 'mismatch', of },
+-- { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }. The same claim sent again gets the same
+-- grant.
 
-local function enqueue(member, claim, take, of, a)
+-- By ttl: the end of a lease that begins now, and its term, as they are stored.
+local ends, terms = {}, {}
+
+function quick.acquire(t, k, c, f)
+  local member, ttl = t[2], t[4]
+  local nobody = (not f[2] or f[2] == '') and (not f[3] or f[3] == '') and (not f[5] or f[5] == '')
+  if t[6] == 0 or not nobody or f[1] and now <= tonumber(f[1])
+    or f[4] and has_released(f[4], member)
+    or not call('SET', k, member, 'NX', 'PX', t[5]) then
+    return
+  end
+  ends[ttl] = ends[ttl] or string.format('%016.0f', now + ttl)
+  terms[ttl] = terms[ttl] or pack(ttl)
+  local holder = ONE .. member .. END .. ends[ttl] .. now_packed .. now_packed .. now_packed
+    .. terms[ttl] .. '\0\194' .. t[3]
+  cell, expires = c, tonumber(f[6] or 0)
+  if outlive(now + ttl + DAY) then
+    call('HSET', c, 'f', now_digits, 'h', holder, 'x', digits(expires))
+  else
+    call('HSET', c, 'f', now_digits, 'h', holder)
+  end
+  return now
+end
+
+local function enqueue(c, a)
+  local member, claim = c[MEMBER], c[CLAIM]
   if #queue >= MAX_MEMBERS then return { 'busy', place(claim) } end
   local arrival = math.max(now, last + 1)
   local order = arrival - a.priority * AGING
-  local w = { member, claim, take, of, arrival, now + a.wait_ttl, a.pick_up, a.ttl, order,
-    a.wait_ttl, a.detached, a.details, a.channel, a.or_value, a.upgrade, a.priority }
+  local w = { member, arrival, now + a.wait_ttl, a.pick_up, order, a.wait_ttl, a.or_value, a.upgrade,
+    claim, c[TAKE], c[OF], c[TTL], c[DETACHED], c[DETAILS], c[CHANNEL], a.priority }
+  if a.upgrade == 1 then w[TAKE], w[OF] = 0, 0 end
   local at = #queue + 1
   while at > 1 do
     local b = queue[at - 1]
@@ -26,7 +55,6 @@ local function enqueue(member, claim, take, of, a)
   end
   last, changed_queue = arrival, true
   -- A head start may put it first, and what the one behind it could not take may suit it.
-  caller = member
   serve()
   local h = find(holders, MEMBER, member)
   if h and not find(queue, CLAIM, claim) then
@@ -36,7 +64,8 @@ local function enqueue(member, claim, take, of, a)
   return { 'queued', place(claim) }
 end
 
-local function upgrade(h, member, claim, wait, a)
+local function upgrade(h, c, a)
+  local member, claim = c[MEMBER], c[CLAIM]
   for i = 1, #queue do
     if queue[i][UPGRADES] == 1 and queue[i][MEMBER] ~= member then return { 'upgrade_pending' } end
   end
@@ -69,8 +98,8 @@ local function upgrade(h, member, claim, wait, a)
     refresh_place(member)
     return { 'queued', place(claim) }
   end
-  if wait == 0 then return { 'busy', place(claim) } end
-  return enqueue(member, claim, 0, 0, a)
+  if a.wait == 0 then return { 'busy', place(claim) } end
+  return enqueue(c, a)
 end
 
 -- Ends holders, oldest grant first, until the seats are free.
@@ -86,22 +115,25 @@ local function clear_the_way(take, of, by, why)
 end
 
 function verbs.acquire(t)
-  local member, claim, take, of, wait = t[2], t[3], t[4], t[5], t[7]
+  local member, rest = t[2], unpack(t[7])
+  local a = { wait = rest[1], wait_ttl = rest[2], pick_up = rest[3], or_value = rest[4],
+    upgrade = rest[5], priority = rest[8] }
+  local c, part = { member }, unpack(PART .. t[3])
+  for i = 1, 7 do c[CLAIM + i - 1] = part[i] end
+  local claim, take, of = c[CLAIM], c[TAKE], c[OF]
   caller = member
   if find(withdrawn, 1, claim) then return { 'withdrawn' } end
-  local a = { ttl = t[6], wait_ttl = t[8], pick_up = t[9], or_value = t[10], upgrade = t[11],
-    priority = t[14], detached = t[15], details = t[16], channel = t[17] }
   local h = find(holders, MEMBER, member)
   if h then
     if a.upgrade == 0 then return { 'granted', grant_of(h) } end
-    return upgrade(h, member, claim, wait, a)
+    return upgrade(h, c, a)
   end
   local how = departure(member)
   if how[1] == 'answered' then
     if live_value() then return { 'value', value_of() } end
     local _, at = find(others, 1, member)
     table.remove(others, at)
-    changed_others = true
+    changed_rest = true
   elseif how[1] ~= 'forgotten' then
     return { 'departed', how }
   end
@@ -111,17 +143,17 @@ function verbs.acquire(t)
   local w = find(queue, CLAIM, claim)
   if w then
     -- It may be on another connection now.
-    w[CHANNEL] = a.channel
+    w[CHANNEL] = c[CHANNEL]
     refresh_place(member)
     return { 'queued', place(claim) }
   end
   if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
     return { 'value', value_of() }
   end
-  local force = t[12] ~= ''
-  if force then clear_the_way(take, of, t[13], t[12]) end
+  local force = rest[6] ~= ''
+  if force then clear_the_way(take, of, rest[7], rest[6]) end
   if (force or #queue == 0) and fits(take, of, member) then
-    local new = seat(member, claim, take, of, a.ttl, a.ttl, 0, a.detached, a.details, a.channel)
+    local new = seat(c, c[TTL], 0)
     if #holders > 64 and #pack(holders) > MAX_PART then
       table.remove(holders)
       return { 'too_large' }
@@ -130,6 +162,6 @@ function verbs.acquire(t)
     serve()
     return { 'granted', grant_of(new) }
   end
-  if wait == 0 then return { 'busy', place(claim) } end
-  return enqueue(member, claim, take, of, a)
+  if a.wait == 0 then return { 'busy', place(claim) } end
+  return enqueue(c, a)
 end

@@ -11,13 +11,16 @@
 local spread = unpack
 local unpack, pack, call = cmsgpack.unpack, cmsgpack.pack, redis.call
 
--- Fields of a holder.
-local MEMBER, CLAIM, TAKE, OF, FENCE, SINCE, RENEWED, TTL, TERM, HANDED, DETACHED, DETAILS, CHANNEL,
-  UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
--- Fields of a waiter, beside those it shares with a holder: where TTL and DETACHED stand.
+-- Fields of a holder. From CLAIM on they never change, and come from the client as they are stored.
+local MEMBER, ENDS, FENCE, SINCE, RENEWED, TERM, HANDED, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8
+local CLAIM, TAKE, OF, TTL, DETACHED, DETAILS, CHANNEL = 9, 10, 11, 12, 13, 14, 15
+-- Fields of a waiter, beside MEMBER and those from CLAIM on.
 local ARRIVAL, UNTIL, PICK_UP, ORDER, WAIT_TTL, OR_VALUE, UPGRADES, PRIORITY =
-  5, 6, 7, 9, 10, 14, 15, 16
+  2, 3, 4, 5, 6, 7, 8, 16
 
+-- How the bytes of a single holder begin, with its id and its end at known places, and the claim's
+-- part in an array of its own.
+local ONE, ID, END, PART = '\145\159\217\064', '\217\064', '\176', '\151'
 local SHARED = 'tenure:shared'
 local REMEMBER = 600 * 1000000
 local AGING = 30 * 1000000
@@ -32,13 +35,15 @@ local function digits(n) return string.format('%.0f', n) end
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
+local now_digits, now_packed = digits(now), pack(now)
 local heard_only = ARGV[1] == '1'
+-- How a release at this time is remembered, after the member's id.
+local released_until = string.format('%016.0f', now + REMEMBER)
 
 -- Of the turn under way.
-local key, cell, fence, last, holders, queue, released, others, withdrawn, value
+local key, cell, fence, last, holders, queue, released, others, withdrawn, value, expires
 local key_was, foreign, caller
-local changed_holders, changed_queue, changed_released, changed_others, changed_withdrawn,
-  changed_value, new_value
+local changed_holders, changed_queue, changed_released, changed_rest, new_value
 
 local function until_of(h) return h[RENEWED] + h[TERM] end
 
@@ -115,12 +120,11 @@ local function depart(member, how, by, why)
     end
   end
   if how == 'released' then
-    released = released .. string.sub(member, 1, RELEASED_ID)
-      .. string.format('%016.0f', now + REMEMBER)
+    released = released .. string.sub(member, 1, RELEASED_ID) .. released_until
     changed_released = true
   else
     others[#others + 1] = { member, how, now + REMEMBER, by or '', why or '' }
-    changed_others = true
+    changed_rest = true
   end
 end
 
@@ -133,10 +137,14 @@ local function end_member(member, how, by, why)
   depart(member, how, by, why)
 end
 
+-- Whether a release of this member is remembered.
+local function has_released(all, member)
+  local at = string.find(all, string.sub(member, 1, RELEASED_ID), 1, true)
+  return at and now < tonumber(string.sub(all, at + RELEASED_ID, at + RELEASED_SIZE - 1))
+end
+
 local function departure(member)
-  if string.find(released, string.sub(member, 1, RELEASED_ID), 1, true) then
-    return { 'released', '', '' }
-  end
+  if has_released(released, member) then return { 'released', '', '' } end
   for i = #others, 1, -1 do
     local o = others[i]
     if o[1] == member then return { o[2], o[4], o[5] } end
@@ -153,10 +161,11 @@ local function raise_to_all(h, claim)
   changed_holders = true
 end
 
-local function seat(member, claim, take, of, ttl, term, handed, detached, details, channel)
+-- Seats whoever a claim or a waiter `c` stands for.
+local function seat(c, term, handed)
   fence = next_fence()
-  local h = { member, claim, take, of, fence, now, now, ttl, term, handed, detached, details,
-    channel, false }
+  local h = { c[MEMBER], '', fence, now, now, term, handed, false, c[CLAIM], c[TAKE], c[OF], c[TTL],
+    c[DETACHED], c[DETAILS], c[CHANNEL] }
   holders[#holders + 1] = h
   changed_holders = true
   return h
@@ -176,7 +185,7 @@ local function answer_with_value()
       tell(w[CHANNEL], cjson.encode({ key = key, look = w[MEMBER] }))
       table.remove(queue, i)
       others[#others + 1] = { w[MEMBER], 'answered', now + REMEMBER, '', '' }
-      changed_queue, changed_others = true, true
+      changed_queue, changed_rest = true, true
     end
   end
 end
@@ -197,8 +206,7 @@ local function serve()
       if w[MEMBER] ~= caller then tell(w[CHANNEL], granted(h)) end
       changed_queue = true
     else
-      local h = seat(w[MEMBER], w[CLAIM], w[TAKE], w[OF], w[TTL], w[PICK_UP], 1, w[DETACHED],
-        w[DETAILS], w[CHANNEL])
+      local h = seat(w, w[PICK_UP], 1)
       if w[MEMBER] == caller or tell(w[CHANNEL], granted(h)) > 0 or w[CHANNEL] == ''
         or not heard_only then
         table.remove(queue, i)
@@ -229,13 +237,13 @@ local function bury(claim, keep)
     if withdrawn[i][1] == claim then table.remove(withdrawn, i) end
   end
   withdrawn[#withdrawn + 1] = { claim, now + keep }
-  changed_withdrawn = true
+  changed_rest = true
 end
 
 local function write_value(bytes, keep, by)
   value = { by, now, now + keep }
   new_value = bytes
-  changed_value = true
+  changed_rest = true
 end
 
 -- How many seats live members count, if it is another number than `of`.
@@ -265,19 +273,21 @@ local function place(claim)
   return { ahead, check_in, now, views() }
 end
 
-local function decoded(part) return part and unpack(part) or {} end
+local function decoded(part) return part and part ~= '' and unpack(part) or {} end
 
--- Loads a lock, ends what is over in it, and hands on what that frees.
-local function begin(k, c)
+-- What is known of a lock: fence, holders, waiters, releases, the rest, and when the cell expires.
+local function load(c) return call('HMGET', c, 'f', 'h', 'q', 'r', 's', 'x') end
+
+-- Takes a lock up, ends what is over in it, and hands on what that frees.
+local function begin(k, c, f)
   key, cell = k, c
-  local f = call('HMGET', c, 'f', 'a', 'h', 'q', 'r', 'o', 'w', 'v')
   key_was = call('GET', k)
-  fence, last = tonumber(f[1] or 0), tonumber(f[2] or 0)
-  holders, queue, released = decoded(f[3]), decoded(f[4]), f[5] or ''
-  others, withdrawn, value = decoded(f[6]), decoded(f[7]), f[8] and unpack(f[8])
+  fence, holders, queue, released = tonumber(f[1] or 0), decoded(f[2]), decoded(f[3]), f[4] or ''
+  local rest = decoded(f[5])
+  others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
+  expires = tonumber(f[6] or 0)
   foreign, caller, new_value = nil, nil, nil
-  changed_holders, changed_queue, changed_released, changed_others, changed_withdrawn,
-    changed_value = false, false, false, false, false, false
+  changed_holders, changed_queue, changed_released, changed_rest = false, false, false, false
 
   local is_ours = key_was == key_says()
   for i = #holders, 1, -1 do
@@ -301,48 +311,51 @@ local function begin(k, c)
 end
 
 local function forget_what_is_old()
-  while #released > 0 and (#released > MAX_RELEASED * RELEASED_SIZE
-    or tonumber(string.sub(released, RELEASED_ID + 1, RELEASED_SIZE)) <= now) do
-    released = string.sub(released, RELEASED_SIZE + 1)
+  if #released > MAX_RELEASED * RELEASED_SIZE then
+    released = string.sub(released, -MAX_RELEASED * RELEASED_SIZE)
     changed_released = true
   end
   while others[1] and (others[1][3] <= now or #others > MAX_DEPARTED) do
     table.remove(others, 1)
-    changed_others = true
+    changed_rest = true
   end
   for i = #withdrawn, 1, -1 do
     if withdrawn[i][2] <= now or i <= #withdrawn - MAX_TOMBSTONES then
       table.remove(withdrawn, i)
-      changed_withdrawn = true
+      changed_rest = true
     end
   end
   if value and value[3] <= now then
-    value, changed_value = nil, true
+    value, changed_rest = nil, true
   end
+end
+
+-- Puts off the end of a cell that has to live so long, by a day more, so that it is seldom asked
+-- for. Answers whether it did.
+local function outlive(lives)
+  if lives <= expires then return false end
+  expires = lives + DAY
+  call('PEXPIREAT', cell, digits(math.ceil(expires / 1000)))
+  return true
 end
 
 -- Stores what has changed.
 local function finish()
-  if not (changed_holders or changed_queue or changed_released or changed_others
-    or changed_withdrawn or changed_value) then
-    return
-  end
+  if not (changed_holders or changed_queue or changed_released or changed_rest) then return end
   forget_what_is_old()
-  local fields, gone, n = { 'f', digits(fence) }, {}, 2
-  local function put(name, is_changed, is_there, bytes)
-    if not is_changed then return end
-    if is_there then
-      fields[n + 1], fields[n + 2], n = name, bytes, n + 2
-    else
-      gone[#gone + 1] = name
-    end
+  local lives, fields, n = now + DAY, { 'f', digits(fence) }, 2
+  local function put(name, bytes)
+    fields[n + 1], fields[n + 2], n = name, bytes, n + 2
   end
-  local lives = now + DAY
   if changed_holders then
-    put('h', true, #holders > 0, pack(holders))
     local ends = 0
-    for i = 1, #holders do ends = math.max(ends, until_of(holders[i])) end
+    for i = 1, #holders do
+      local over = until_of(holders[i])
+      holders[i][ENDS] = string.format('%016.0f', over)
+      ends = math.max(ends, over)
+    end
     lives = math.max(lives, ends + DAY)
+    put('h', #holders > 0 and pack(holders) or '')
     -- Not before the lease: the cell says when that ends.
     if #holders > 0 then
       call('SET', key, key_says(), 'PXAT', digits(math.ceil(ends / 1000)))
@@ -351,28 +364,23 @@ local function finish()
     end
   end
   if changed_queue then
-    put('q', true, #queue > 0, pack(queue))
-    put('a', true, true, digits(last))
+    put('q', #queue > 0 and pack(queue) or '')
+    changed_rest = true
   end
-  put('r', changed_released, released ~= '', released)
-  if changed_others then put('o', true, #others > 0, pack(others)) end
-  if changed_withdrawn then put('w', true, #withdrawn > 0, pack(withdrawn)) end
-  if changed_value then
-    put('v', true, value, value and pack(value))
+  if changed_released then put('r', released) end
+  if changed_rest then
+    local nothing = #others == 0 and #withdrawn == 0 and not value and #queue == 0
+    put('s', nothing and '' or pack({ others, withdrawn, value or false, last }))
     if value then
-      put('b', true, true, new_value)
       lives = math.max(lives, value[3] + DAY)
+      if new_value then put('b', new_value) end
     else
-      gone[#gone + 1] = 'b'
+      call('HDEL', cell, 'b')
     end
   end
-  if #gone > 0 then call('HDEL', cell, spread(gone)) end
   call('HSET', cell, spread(fields))
-  -- A cell outlives what it tells of by a day or two.
-  local left = call('PTTL', cell)
-  if left < 0 or now + left * 1000 < lives then
-    call('PEXPIREAT', cell, digits(math.ceil((lives + DAY) / 1000)))
-  end
+  if outlive(lives) then call('HSET', cell, 'x', digits(expires)) end
 end
 
-local verbs = {}
+-- By verb; those of `quick` are tried first, and answer nothing if it is not that simple.
+local verbs, quick = {}, {}
