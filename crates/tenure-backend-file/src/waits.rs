@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use futures_lite::future::block_on;
 use parking_lot::Mutex;
-use tenure_core::backend::{Backend, Claim, Event, Grant, Listener, Verdict};
+use tenure_core::backend::{Claim, Event, Grant, Listener, Member};
 use tenure_core::{Listeners, MemberId};
 
 use crate::backend::Inner;
@@ -54,14 +54,13 @@ impl Waits {
             waiting.under_way = true;
             waiting.claim.clone()
         };
-        let verdict = block_on(Backend::acquire(&*inner, &claim));
-        if let Some(waiting) = self.claims.lock().get_mut(&member) {
+        let mut member = Member::new(claim.name.clone(), claim.token.clone(), claim.ttl, None);
+        member.detached = claim.detached;
+        let grant = block_on(inner.pick_up(&member));
+        if let Some(waiting) = self.claims.lock().get_mut(&member.id) {
             waiting.under_way = false;
         }
-        match verdict {
-            Ok(Verdict::Granted(grant)) => grant.began.map(|_| grant),
-            _ => None,
-        }
+        grant
     }
 }
 

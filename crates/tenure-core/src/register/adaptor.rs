@@ -8,7 +8,7 @@ use super::observe::{Judgement, Observer};
 use super::{Loaded, Register, Sign, Swap};
 use crate::backend::{
     Backend, Change, Claim, Departure, Event, Evicted, Eviction, Grant, Kept, LeaseRef, Listener,
-    Member, Refusal, Release, Renewal, Value, Verdict,
+    Member, Release, Renewal, Value, Verdict,
 };
 use crate::capability::Capabilities;
 use crate::clock::Clock;
@@ -370,9 +370,9 @@ impl<R: Register> Backend for RegisterBackend<R> {
             && grant.handed_over
             && self.observed()
             && !claim.upgrade
-            && let Some(begun) = self.pick_up(member, *grant, done.unchanged).await
+            && let Some(begun) = self.begin_lease(member, grant.fence, done.unchanged).await
         {
-            return Ok(begun);
+            return Ok(Verdict::Granted(begun));
         }
         if let Verdict::Queued(place) | Verdict::Busy(place) = &mut verdict
             && self.observed()
@@ -512,34 +512,42 @@ impl<R: Register> Backend for RegisterBackend<R> {
 }
 
 impl<R: Register> RegisterBackend<R> {
-    /// Begins a lease that was handed over, in the call that finds out about it. `None` if that
-    /// did not come about: then whoever asked goes on trying.
-    async fn pick_up(
+    /// Begins the lease of a waiter that was granted the lock, and answers its grant; `None` if it
+    /// was not, or somebody else began it, or it did not come about: then whoever waits asks. Never
+    /// brings anybody in: it may land long after the waiter has gone on.
+    ///
+    /// # Cancel safety
+    /// Dropped, the lease may have begun all the same.
+    pub async fn pick_up(&self, member: &Member) -> Option<Grant> {
+        let seen = self.register.load(&member.name).await.ok()?;
+        let cell = decode(&seen, &member.name).ok()?;
+        let vigil = cell.vigil(member.id)?;
+        let fence = vigil.fence.filter(|_| vigil.handed_over)?;
+        self.begin_lease(member.clone(), fence, Some(seen)).await
+    }
+
+    /// A sign of life and then a transition, which whoever is just about to end this lease, because
+    /// nobody came for it, has to find out about.
+    async fn begin_lease(
         &self,
         mut member: Member,
-        handed: Grant,
+        fence: Fence,
         seen: Option<Loaded>,
-    ) -> Option<Verdict> {
-        let fence = handed.fence;
+    ) -> Option<Grant> {
         member.fence = Some(fence);
         let began = self.clock.now();
         self.register.beat(&member).await.ok()?;
-        // A transition: whoever is just about to end this lease, because nobody came for it, has
-        // to find out.
         let verb = |turn: &mut Turn<'_>| turn.pick_up(member.id, fence);
         let how = How { once: false, seen };
         let done =
             self.transact_with(&member.name, fence, None, verb, |_| false, how).await.ok()?;
         match done.answer {
-            Ok(Kept::Holding(mut grant)) => {
+            // Unchanged, it was begun by somebody else, nobody here knows when.
+            Ok(Kept::Holding(mut grant)) if done.unchanged.is_none() => {
                 grant.began = Some(began);
-                Some(Verdict::Granted(grant))
+                Some(grant)
             }
-            Ok(Kept::Waiting) => None,
-            Err(how) => {
-                self.register.dismiss(&member.name, member.id).await;
-                Some(Verdict::Refused(Refusal::Departed(how)))
-            }
+            _ => None,
         }
     }
 
