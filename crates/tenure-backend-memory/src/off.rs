@@ -9,9 +9,13 @@ use tenure_core::backend::{
     Renewal, Value, Verdict,
 };
 use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{Capabilities, EndsWith, Error, Fence, LockName, Result, Seats, View};
+use tenure_core::{Capabilities, EndsWith, Error, Fence, LockName, Result, Seats, View, Wakes};
 
 /// A store that is switched off. It warns once, when it is made.
+///
+/// Nobody excludes anybody and nobody waits. All else but values is declared as if it were there,
+/// for what is not declared is refused: a program that asks for shares, priorities or metadata,
+/// steals or lists goes on when it is switched off. It gets what it asks for, to no effect.
 #[derive(Debug)]
 pub struct OffBackend {
     capabilities: Capabilities,
@@ -25,6 +29,8 @@ impl OffBackend {
         tracing::warn!("locking is switched off (store off:): every lock is granted to everybody");
         let mut capabilities = Capabilities::full("off");
         capabilities.exclusive = false;
+        capabilities.fifo = false;
+        capabilities.wakes = Wakes::Poll;
         capabilities.value_max = None;
         capabilities.ends_with = EndsWith::Nothing;
         capabilities.between_processes = false;

@@ -1,4 +1,4 @@
-//! The guide's examples, as tests: every page of `docs/guide` with Rust in it.
+//! The examples of the README and the guide, as tests: every page of `docs/guide` with Rust in it.
 //!
 //! They are here for `cargo test --doc` alone; nothing of this is in the built crate.
 
@@ -24,6 +24,8 @@ mod memory {
 
 #[cfg(feature = "file")]
 mod file {
+    #[doc = include_str!("../../../README.md")]
+    mod front_page {}
     #[doc = include_str!("../../../docs/guide/README.md")]
     mod readme {}
 }
