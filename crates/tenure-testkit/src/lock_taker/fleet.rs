@@ -252,7 +252,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Runs takers with this job and hurts them as planned.
+    /// Runs takers with this job and hurts them as planned; longer than planned, but not four times as
+    /// long, if chance has not yet hit a holder and a waiter in every planned way.
     ///
     /// # Errors
     /// When a taker fails, cannot be started, or the history cannot be written.
@@ -260,13 +261,15 @@ impl Fleet {
         for _ in 0..plan.takers {
             self.start(job)?;
         }
-        let end = now_ns() + nanos(plan.lasts);
+        let begin = now_ns();
+        let (end, at_last) = (begin + nanos(plan.lasts), begin + nanos(plan.lasts * 4));
         for round in 0.. {
-            if end <= now_ns() {
+            let now = now_ns();
+            if at_last <= now || end <= now && self.tally.has_all(plan) {
                 break;
             }
             let pause = plan.every.mul_f64(self.rng.random());
-            self.wait_until((now_ns() + nanos(pause)).min(end))?;
+            self.wait_until(now + nanos(pause))?;
             self.check_alive()?;
             let kill = plan.kill_one_in != 0 && self.rng.random_range(0..plan.kill_one_in) == 0;
             let wanted = WANTED[round % WANTED.len()];

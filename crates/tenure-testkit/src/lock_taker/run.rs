@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::plan::Plan;
 use crate::history::register::Entry;
 use crate::history::{Event, Evidence, Rules, Verdict, judge};
 
@@ -22,6 +23,15 @@ pub struct Tally {
     pub stopped_waiting: u32,
     /// Stops of others.
     pub stopped_idle: u32,
+}
+
+impl Tally {
+    /// Whether a holder and a waiter were hit in every way that was planned.
+    pub(super) fn has_all(&self, plan: &Plan) -> bool {
+        let kills = plan.kill_one_in == 0 || 0 < self.killed_holding.min(self.killed_waiting);
+        let stops = plan.kill_one_in == 1 || 0 < self.stopped_holding.min(self.stopped_waiting);
+        kills && stops
+    }
 }
 
 impl fmt::Display for Tally {

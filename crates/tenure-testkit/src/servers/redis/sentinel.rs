@@ -14,7 +14,11 @@ const SENTINELS: usize = 3;
 /// How many of them must agree that the primary is down.
 const QUORUM: &str = "2";
 /// After how many milliseconds of silence a server is taken for dead.
-const DOWN_AFTER: &str = "1000";
+///
+/// A sentinel asks a new primary for the first time after a second. If that were its limit as well,
+/// it would now and then find the new one dead at once, and go back to the old one, if that is up
+/// again, without its data.
+const DOWN_AFTER: &str = "1500";
 /// After how many milliseconds a failover that does not succeed is tried again.
 const FAILOVER_TIMEOUT: &str = "3000";
 /// How long all of them may take to know each other, or to agree.
@@ -24,6 +28,9 @@ const AGREES_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// Everything blocks its thread for a bounded time, and panics if a server does not do what it is
 /// told.
+///
+/// Sentinels look at most every ten seconds whether a replica is one: an old primary that comes
+/// back takes writes for that long, beside the new one.
 #[derive(Debug)]
 pub struct RedisSentinel {
     sentinels: Vec<RedisServer>,
@@ -134,7 +141,8 @@ impl RedisSentinel {
     }
 
     /// Makes the sentinels choose another primary while the old one is well, waits until they have,
-    /// and answers the new one. The old one becomes a replica, a moment later.
+    /// and answers the new one. The old one becomes a replica within some ten
+    /// seconds.
     ///
     /// # Panics
     /// If they do not.
