@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::Value as Redis;
+use parking_lot::Mutex;
 use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
     Verdict,
@@ -17,8 +17,8 @@ use crate::error::strange;
 use crate::keys::{self, Keys};
 use crate::link::{Link, Store};
 use crate::links::Links;
-use crate::reply;
-use crate::script::{Kind, Scripts, Turn, Words};
+use crate::reply::{self, Answer};
+use crate::script::{self, Kind, Scripts, Turn, Words};
 
 /// How long a call waits for an answer before the connection counts as dead.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,6 +38,7 @@ pub struct RedisBackend {
     links: Links,
     capabilities: Capabilities,
     address: Arc<str>,
+    details: Written,
 }
 
 impl RedisBackend {
@@ -53,6 +54,7 @@ impl RedisBackend {
             links: Links::new(Arc::new(store)),
             capabilities: Capabilities::full("redis"),
             address,
+            details: Written::default(),
         }
     }
 
@@ -73,11 +75,11 @@ impl RedisBackend {
     }
 
     fn turn(&self, name: &LockName, kind: Kind, words: Words) -> Result<Turn> {
-        Ok(Turn { kind, keys: self.keys_of(name)?, what: words.done() })
+        Ok(Turn { kind, keys: self.keys_of(name)?, words })
     }
 
     /// Takes one turn that is no acquire.
-    async fn ask(&self, name: &LockName, words: Words) -> Result<Redis> {
+    async fn ask(&self, name: &LockName, words: Words) -> Result<Answer> {
         let turn = self.turn(name, Kind::Other, words)?;
         one(self.links.here()?.take(vec![turn], false, PATIENCE).await?)
     }
@@ -103,12 +105,26 @@ impl RedisBackend {
     }
 }
 
-fn one(answers: Vec<Redis>) -> Result<Redis> {
+fn one(answers: Vec<Answer>) -> Result<Answer> {
     answers.into_iter().next().ok_or_else(|| strange("no answer"))
 }
 
-fn details(details: &Details) -> String {
-    serde_json::to_string(details).expect("details are JSON")
+/// Details as JSON, of which most claims of a manager have the same.
+#[derive(Debug, Default)]
+struct Written(Mutex<Option<(Arc<Details>, Arc<str>)>>);
+
+impl Written {
+    fn json(&self, details: &Arc<Details>) -> Arc<str> {
+        let mut last = self.0.lock();
+        if let Some((known, json)) = &*last
+            && Arc::ptr_eq(known, details)
+        {
+            return json.clone();
+        }
+        let json: Arc<str> = serde_json::to_string(details).expect("details are JSON").into();
+        *last = Some((details.clone(), json.clone()));
+        json
+    }
 }
 
 impl Backend for RedisBackend {
@@ -127,15 +143,17 @@ impl Backend for RedisBackend {
             Some(why) => (&**why, &*claim.details.owner.label),
             None => ("", ""),
         };
-        // What a holder keeps, as it is stored.
-        let part = Words::loose()
-            .text(&claim.id.to_string())
-            .seats(claim.seats)
+        // A cluster's client may send it again of its own accord.
+        let is_plain = claim.first
+            && claim.seats.is_all()
+            && claim.id == claim.member.claim()
+            && !claim.upgrade
+            && claim.force.is_none()
+            && !self.config().is_cluster();
+        let id = if is_plain { String::new() } else { claim.id.to_string() };
+        let words = Words::new(&id, claim.member)
+            .list(14)
             .micros(claim.ttl)
-            .flag(claim.detached)
-            .text(&details(&claim.details))
-            .text(channel);
-        let rest = Words::list(8)
             .flag(claim.wait)
             .micros(claim.wait_ttl)
             .micros(claim.pick_up)
@@ -143,17 +161,12 @@ impl Backend for RedisBackend {
             .flag(claim.upgrade)
             .text(force)
             .text(by)
-            .signed(claim.priority.get());
-        let is_plain = claim.seats.is_all() && !claim.upgrade && claim.force.is_none();
-        // Never before the lease, which begins within the server's millisecond.
-        let px = claim.ttl.as_millis() + 2;
-        let words = Words::new("acquire", 6)
-            .member(claim.member)
-            .bytes(&part.done())
-            .micros(claim.ttl)
-            .text(&px.to_string())
-            .flag(is_plain)
-            .bytes(&rest.done());
+            .signed(claim.priority.get())
+            .seats(claim.seats)
+            .flag(claim.detached)
+            .text(&self.details.json(&claim.details))
+            .text(channel)
+            .shared();
         let turn = self.turn(&claim.name, Kind::Acquire, words)?;
         let answer = one(link.take(vec![turn], true, PATIENCE).await?)?;
         let verdict = reply::verdict(answer, claim)?;
@@ -164,8 +177,8 @@ impl Backend for RedisBackend {
     }
 
     async fn withdraw(&self, claim: &Claim) -> Result<()> {
-        let words = Words::new("withdraw", 3)
-            .member(claim.member)
+        let words = Words::new("withdraw", claim.member)
+            .list(2)
             .text(&claim.id.to_string())
             .micros(claim.tombstone_for());
         reply::done(self.ask(&claim.name, words).await?)
@@ -185,37 +198,38 @@ impl Backend for RedisBackend {
             answers.into_iter().map(one).collect()
         };
         match answers.await {
-            Ok(answers) => answers.into_iter().map(reply::renewal).collect(),
+            Ok(answers) => {
+                answers.into_iter().zip(members).map(|(a, m)| reply::renewal(a, m)).collect()
+            }
             Err(error) => vec![Renewal::Unknown(error); members.len()],
         }
     }
 
     async fn downgrade(&self, lease: &LeaseRef, seats: Seats) -> Result<Change> {
         let words =
-            Words::new("downgrade", 4).member(lease.id).text(&lease.fence.to_string()).seats(seats);
+            Words::new("downgrade", lease.id).list(3).text(&lease.fence.to_string()).seats(seats);
         reply::change(self.ask(&lease.name, words).await?)
     }
 
     async fn release(&self, lease: &LeaseRef, value: Option<&Value>) -> Result<Release> {
         let words = match value {
-            Some(value) => Words::new("release", 4)
-                .member(lease.id)
-                .flag(true)
-                .bytes(&value.bytes)
-                .micros(value.keep),
-            None => Words::new("release", 2).member(lease.id).flag(false),
+            Some(value) => {
+                Words::new("release", lease.id).list(2).packed(&value.bytes).micros(value.keep)
+            }
+            None => Words::new("release", lease.id),
         };
         reply::release(self.ask(&lease.name, words).await?)
     }
 
     async fn put(&self, lease: &LeaseRef, value: &Value) -> Result<Change> {
-        let words = Words::new("put", 3).member(lease.id).bytes(&value.bytes).micros(value.keep);
+        let words = Words::new("put", lease.id).list(2).packed(&value.bytes).micros(value.keep);
         reply::change(self.ask(&lease.name, words).await?)
     }
 
     async fn evict(&self, name: &LockName, why: &Eviction) -> Result<Evicted> {
         let only_if = why.only_if.map(|fence| fence.to_string()).unwrap_or_default();
-        let words = Words::new("evict", 4)
+        let words = Words::of_nobody("evict")
+            .list(4)
             .text(&only_if)
             .flag(why.stolen)
             .text(&why.reason.by)
@@ -224,7 +238,7 @@ impl Backend for RedisBackend {
     }
 
     async fn inspect(&self, name: &LockName) -> Result<View> {
-        reply::view(self.ask(name, Words::new("inspect", 0)).await?, name.clone())
+        reply::view(self.ask(name, Words::of_nobody("inspect")).await?, name.clone())
     }
 
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
@@ -274,11 +288,13 @@ impl Backend for RedisBackend {
 
 impl RedisBackend {
     fn renewal(&self, member: &Member) -> Result<Turn> {
-        let words = Words::new("renew", 4)
-            .member(member.id)
-            .flag(member.change)
-            .micros(member.ttl)
-            .flag(member.detached);
+        let words = if member.change {
+            let change = Words::new("change", member.id).list(2);
+            change.micros(member.ttl).flag(member.detached)
+        } else {
+            let ttl = script::micros(member.ttl).to_string();
+            Words::new("renew", member.id).raw(&ttl)
+        };
         self.turn(&member.name, Kind::Other, words)
     }
 }

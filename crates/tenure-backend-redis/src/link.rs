@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::RedisConfig;
 use crate::error;
 use crate::push;
-use crate::reply::Reader;
+use crate::reply::Answer;
 use crate::script::{Scripts, Turn};
 use crate::wire::{CONNECT, OnPush, Wire};
 
@@ -66,7 +66,7 @@ struct Waiting {
     turns: Vec<Turn>,
     listens: bool,
     patience: Duration,
-    answer: oneshot::Sender<Result<Vec<Value>>>,
+    answer: oneshot::Sender<Result<Vec<Answer>>>,
 }
 
 #[derive(Default)]
@@ -119,7 +119,7 @@ impl Link {
         turns: Vec<Turn>,
         listens: bool,
         patience: Duration,
-    ) -> Result<Vec<Value>> {
+    ) -> Result<Vec<Answer>> {
         let (answer, answered) = oneshot::channel();
         let takes_off = {
             let mut state = self.state.lock();
@@ -182,7 +182,7 @@ impl Link {
         }
     }
 
-    async fn run(&self, turns: &[Turn], listens: bool, patience: Duration) -> Result<Vec<Value>> {
+    async fn run(&self, turns: &[Turn], listens: bool, patience: Duration) -> Result<Vec<Answer>> {
         let Some(kind) = turns.first().map(|t| t.kind) else {
             return Ok(Vec::new());
         };
@@ -193,7 +193,7 @@ impl Link {
         if answer.as_ref().is_err_and(|e| e.1 == Some("NOSCRIPT")) {
             answer = self.ask(&mut wire, count, &command(false), patience).await;
         }
-        Reader::new(answer.map_err(|e| e.0)?)?.all(turns.len())
+        Answer::all(answer.map_err(|e| e.0)?, turns.len())
     }
 
     /// Sends one command of any sort.

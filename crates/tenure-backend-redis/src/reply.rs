@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redis::Value as Redis;
 use tenure_core::backend::{
-    Change, Claim, Departure, Evicted, Grant, Kept, Place, Reason, Refusal, Release, Renewal,
-    Verdict,
+    Change, Claim, Departure, Evicted, Grant, Kept, Member, Place, Reason, Refusal, Release,
+    Renewal, Verdict,
 };
 use tenure_core::{
     Details, Error, ErrorKind, Fence, HolderView, LockName, MemberId, Micros, Owner, Priority,
@@ -16,6 +16,37 @@ use tenure_core::{
 
 use crate::error::strange;
 use crate::script;
+
+/// What a turn was answered, and what time it was at the server.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    value: Redis,
+    now: Micros,
+}
+
+impl Answer {
+    /// The answers to exactly so many turns.
+    pub(crate) fn all(reply: Redis, count: usize) -> Result<Vec<Self>> {
+        let mut reply = Reader::new(reply)?;
+        let now = reply.micros()?;
+        if reply.0.len() != count {
+            return Err(strange(&format!("{} answers to {count} turns", reply.0.len())));
+        }
+        Ok(reply.0.map(|value| Self { value, now }).collect())
+    }
+
+    /// A lease of all seats that begins now.
+    fn lease(&self, fence: Fence, ttl: Duration) -> Grant {
+        let ttl = Duration::from_micros(script::micros(ttl));
+        let mut grant = Grant::new(fence, Seats::All, self.now, ttl);
+        grant.now = Some(self.now);
+        grant
+    }
+
+    fn read(self) -> Result<Reader> {
+        Reader::new(self.value)
+    }
+}
 
 /// Reads one thing after the other out of an array.
 pub(crate) struct Reader(std::vec::IntoIter<Redis>);
@@ -26,14 +57,6 @@ impl Reader {
             Redis::Array(items) => Ok(Self(items.into_iter())),
             other => Err(strange(&format!("{} instead of an array", kind(&other)))),
         }
-    }
-
-    /// Exactly so many answers.
-    pub(crate) fn all(self, count: usize) -> Result<Vec<Redis>> {
-        if self.0.len() != count {
-            return Err(strange(&format!("{} answers to {count} turns", self.0.len())));
-        }
-        Ok(self.0.collect())
     }
 
     /// Whatever is left.
@@ -199,16 +222,12 @@ fn kind(value: &Redis) -> &'static str {
     }
 }
 
-pub(crate) fn verdict(reply: Redis, claim: &Claim) -> Result<Verdict> {
-    if let Redis::Int(now) = reply {
+pub(crate) fn verdict(answer: Answer, claim: &Claim) -> Result<Verdict> {
+    if let Redis::Int(_) = answer.value {
         // A plain claim of a lock that nobody held or waited for.
-        let at = u64::try_from(now).map(Micros).map_err(|_| strange("a time before 1970"))?;
-        let ttl = Duration::from_micros(u64::try_from(claim.ttl.as_micros()).unwrap_or(u64::MAX));
-        let mut grant = Grant::new(Fence::new(at.0), claim.seats, at, ttl);
-        grant.now = Some(at);
-        return Ok(Verdict::Granted(grant));
+        return Ok(Verdict::Granted(answer.lease(Fence::new(answer.now.0), claim.ttl)));
     }
-    let mut reply = Reader::new(reply)?;
+    let mut reply = answer.read()?;
     let word = reply.text()?;
     Ok(match word.as_str() {
         "granted" => Verdict::Granted(reply.array()?.grant()?),
@@ -234,16 +253,22 @@ fn too_large() -> Error {
     .with_nothing_changed()
 }
 
-pub(crate) fn done(reply: Redis) -> Result<()> {
-    match Reader::new(reply)?.text()?.as_str() {
+pub(crate) fn done(answer: Answer) -> Result<()> {
+    match answer.read()?.text()?.as_str() {
         "done" => Ok(()),
         _ => Err(strange("an answer to a withdrawal")),
     }
 }
 
-pub(crate) fn renewal(reply: Redis) -> Renewal {
+pub(crate) fn renewal(answer: Answer, member: &Member) -> Renewal {
     let read = || {
-        let mut reply = Reader::new(reply)?;
+        if let Redis::Int(fence) = answer.value {
+            // A plain renewal of a single holder.
+            let fence = u64::try_from(fence).map_err(|_| strange("a negative fence"))?;
+            let grant = answer.lease(Fence::new(fence), member.ttl);
+            return Ok(Renewal::Kept(Kept::Holding(grant)));
+        }
+        let mut reply = answer.read()?;
         Ok(match reply.text()?.as_str() {
             "holding" => Renewal::Kept(Kept::Holding(reply.array()?.grant()?)),
             "waiting" => Renewal::Kept(Kept::Waiting),
@@ -254,8 +279,8 @@ pub(crate) fn renewal(reply: Redis) -> Renewal {
     read().unwrap_or_else(Renewal::Unknown)
 }
 
-pub(crate) fn change(reply: Redis) -> Result<Change> {
-    let mut reply = Reader::new(reply)?;
+pub(crate) fn change(answer: Answer) -> Result<Change> {
+    let mut reply = answer.read()?;
     Ok(match reply.text()?.as_str() {
         "done" => Change::Done(reply.array()?.grant()?),
         "not_held" => Change::NotHeld(reply.departure()?),
@@ -265,11 +290,11 @@ pub(crate) fn change(reply: Redis) -> Result<Change> {
     })
 }
 
-pub(crate) fn release(reply: Redis) -> Result<Release> {
-    if reply == Redis::Int(1) {
+pub(crate) fn release(answer: Answer) -> Result<Release> {
+    if answer.value == Redis::Int(1) {
         return Ok(Release::Released);
     }
-    let mut reply = Reader::new(reply)?;
+    let mut reply = answer.read()?;
     Ok(match reply.text()?.as_str() {
         "released" => Release::Released,
         "not_held" => Release::NotHeld(reply.departure()?),
@@ -278,8 +303,8 @@ pub(crate) fn release(reply: Redis) -> Result<Release> {
     })
 }
 
-pub(crate) fn evicted(reply: Redis) -> Result<Evicted> {
-    let mut reply = Reader::new(reply)?;
+pub(crate) fn evicted(answer: Answer) -> Result<Evicted> {
+    let mut reply = answer.read()?;
     let word = reply.text()?;
     Ok(match word.as_str() {
         "nobody" => Evicted::NobodyThere,
@@ -289,8 +314,8 @@ pub(crate) fn evicted(reply: Redis) -> Result<Evicted> {
     })
 }
 
-pub(crate) fn view(reply: Redis, name: LockName) -> Result<View> {
-    let mut reply = Reader::new(reply)?;
+pub(crate) fn view(answer: Answer, name: LockName) -> Result<View> {
+    let mut reply = answer.read()?;
     if reply.text()? != "view" {
         return Err(strange("an answer to a look"));
     }

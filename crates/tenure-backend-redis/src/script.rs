@@ -1,5 +1,7 @@
 //! What is sent: turns of locks, many in one script.
 
+use std::time::Duration;
+
 use redis::{Cmd, Script};
 use tenure_core::MemberId;
 
@@ -27,9 +29,12 @@ struct Source {
 }
 
 impl Source {
-    fn new(flags: &str, clock: &str, verbs: &str) -> Self {
-        let machine = include_str!("lua/machine.lua").replace(CLOCK, clock);
-        let text = format!("#!lua{flags}\n{machine}\n{verbs}\n{}", include_str!("lua/run.lua"));
+    /// The short ways first, and the rules inside a function that is made when they are needed.
+    fn new(flags: &str, clock: &str, short: &str, verbs: &str) -> Self {
+        let head = include_str!("lua/head.lua").replace(CLOCK, clock);
+        let (machine, take) = (include_str!("lua/machine.lua"), include_str!("lua/take.lua"));
+        let run = include_str!("lua/run.lua");
+        let text = format!("#!lua{flags}\n{head}\n{short}\n{machine}\n{verbs}\n{take}\n{run}");
         let sha = Script::new(&text).get_hash().to_owned();
         Self { text, sha }
     }
@@ -51,8 +56,18 @@ impl Scripts {
 
     fn with_clock(clock: &str) -> Self {
         Self {
-            acquire: Source::new("", clock, include_str!("lua/acquire.lua")),
-            other: Source::new(" flags=allow-oom", clock, include_str!("lua/verbs.lua")),
+            acquire: Source::new(
+                "",
+                clock,
+                include_str!("lua/short_acquire.lua"),
+                include_str!("lua/acquire.lua"),
+            ),
+            other: Source::new(
+                " flags=allow-oom",
+                clock,
+                include_str!("lua/short_others.lua"),
+                include_str!("lua/verbs.lua"),
+            ),
         }
     }
 
@@ -66,8 +81,9 @@ impl Scripts {
     /// The command that takes these turns; with the script itself if the server does not know it.
     pub(crate) fn command(&self, kind: Kind, heard_only: bool, turns: &[Turn], known: bool) -> Cmd {
         let source = self.source(kind);
-        let size: usize = turns.iter().map(|t| t.what.len() + 2 * t.keys.cell.len() + 48).sum();
-        let mut cmd = Cmd::with_capacity(4 + 3 * turns.len(), 128 + size);
+        let mut shared = Shared::default();
+        let size: usize = turns.iter().map(|t| t.words.size() + 2 * t.keys.cell.len()).sum();
+        let mut cmd = Cmd::with_capacity(4 + 6 * turns.len(), 512 + size);
         if known {
             cmd.arg("EVALSHA").arg(&source.sha);
         } else {
@@ -78,10 +94,33 @@ impl Scripts {
             cmd.arg(&turn.keys.lock).arg(&turn.keys.cell);
         }
         cmd.arg(if heard_only { "1" } else { "0" });
-        for turn in turns {
-            cmd.arg(&turn.what);
+        let first = 2 + 3 * turns.len();
+        for Words { verb, member, what, is_shared } in turns.iter().map(|t| &t.words) {
+            cmd.arg(verb).arg(member);
+            if *is_shared {
+                cmd.arg(first + shared.place(what));
+            } else {
+                cmd.arg(what);
+            }
+        }
+        for what in shared.0 {
+            cmd.arg(what);
         }
         cmd
+    }
+}
+
+/// What several turns of a script have in common, sent once.
+#[derive(Default)]
+struct Shared<'a>(Vec<&'a [u8]>);
+
+impl<'a> Shared<'a> {
+    fn place(&mut self, what: &'a [u8]) -> usize {
+        // There are as many as turns at most, and mostly one.
+        self.0.iter().position(|&known| known == what).unwrap_or_else(|| {
+            self.0.push(what);
+            self.0.len() - 1
+        })
     }
 }
 
@@ -90,54 +129,71 @@ impl Scripts {
 pub(crate) struct Turn {
     pub(crate) kind: Kind,
     pub(crate) keys: Keys,
-    /// The verb and what it needs, as MessagePack.
-    pub(crate) what: Vec<u8>,
+    pub(crate) words: Words,
 }
 
-/// Writes what a verb needs.
-pub(crate) struct Words(Vec<u8>);
+/// The words of a turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    verb: String,
+    member: String,
+    what: Vec<u8>,
+    is_shared: bool,
+}
 
 impl Words {
-    /// A verb with `count` more words.
-    pub(crate) fn new(verb: &str, count: u32) -> Self {
-        let mut words = Self(Vec::with_capacity(96));
-        // Writing to memory does not fail.
-        let _ = rmp::encode::write_array_len(&mut words.0, count + 1);
-        words.text(verb)
+    /// What is asked of a member.
+    pub(crate) fn new(verb: &str, member: MemberId) -> Self {
+        Self { member: hex(member), ..Self::of_nobody(verb) }
     }
 
-    /// Several words as one, without a verb.
-    pub(crate) fn list(count: u32) -> Self {
-        let mut words = Self(Vec::with_capacity(64));
-        let _ = rmp::encode::write_array_len(&mut words.0, count);
-        words
+    /// What is asked of a lock.
+    pub(crate) fn of_nobody(verb: &str) -> Self {
+        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new(), is_shared: false }
     }
 
-    /// Words on their own, to be put behind others.
-    pub(crate) fn loose() -> Self {
-        Self(Vec::with_capacity(320))
+    fn size(&self) -> usize {
+        self.verb.len() + self.member.len() + if self.is_shared { 8 } else { self.what.len() } + 32
     }
 
-    pub(crate) fn text(mut self, text: &str) -> Self {
-        let _ = rmp::encode::write_str(&mut self.0, text);
+    /// The last word is one that others may have, too.
+    pub(crate) fn shared(mut self) -> Self {
+        self.is_shared = true;
         self
     }
 
-    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
+    /// The last word as it is.
+    pub(crate) fn raw(mut self, what: &str) -> Self {
+        self.what.extend_from_slice(what.as_bytes());
+        self
+    }
+
+    /// The last word as a packed list, which has to be added item by item.
+    pub(crate) fn list(mut self, count: u32) -> Self {
+        // Writing to memory does not fail.
+        let _ = rmp::encode::write_array_len(&mut self.what, count);
+        self
+    }
+
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.packed(text.as_bytes())
+    }
+
+    pub(crate) fn packed(mut self, bytes: &[u8]) -> Self {
         // As text is written: Lua knows no difference, and the server's reader no other form.
         let len = u32::try_from(bytes.len()).expect("values are bounded");
-        let _ = rmp::encode::write_str_len(&mut self.0, len);
-        self.0.extend_from_slice(bytes);
+        let _ = rmp::encode::write_str_len(&mut self.what, len);
+        self.what.extend_from_slice(bytes);
         self
     }
 
     pub(crate) fn number(mut self, number: u64) -> Self {
-        let _ = rmp::encode::write_uint(&mut self.0, number);
+        let _ = rmp::encode::write_uint(&mut self.what, number);
         self
     }
 
     pub(crate) fn signed(mut self, number: i32) -> Self {
-        let _ = rmp::encode::write_sint(&mut self.0, number.into());
+        let _ = rmp::encode::write_sint(&mut self.what, number.into());
         self
     }
 
@@ -145,9 +201,8 @@ impl Words {
         self.number(flag.into())
     }
 
-    pub(crate) fn micros(self, duration: std::time::Duration) -> Self {
-        // 30 days are the most; a double counts 285 years of microseconds exactly.
-        self.number(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(1 << 52))
+    pub(crate) fn micros(self, duration: Duration) -> Self {
+        self.number(micros(duration))
     }
 
     pub(crate) fn seats(self, seats: tenure_core::Seats) -> Self {
@@ -157,18 +212,16 @@ impl Words {
         };
         self.number(take.into()).number(of.into())
     }
+}
 
-    pub(crate) fn member(self, member: MemberId) -> Self {
-        self.text(&hex(member))
-    }
-
-    pub(crate) fn done(self) -> Vec<u8> {
-        self.0
-    }
+/// Microseconds as the scripts count them: 30 days are the most, and a double counts 285 years of
+/// them exactly.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(1 << 52)
 }
 
 /// A member's public id as the server keeps it.
-pub(crate) fn hex(member: MemberId) -> String {
+fn hex(member: MemberId) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(64);
     for byte in member.as_bytes() {

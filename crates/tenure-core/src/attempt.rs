@@ -405,7 +405,8 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(inner: &'a Arc<Inner>, claim: Claim, renew_every: Option<Duration>) -> Self {
+    fn new(inner: &'a Arc<Inner>, mut claim: Claim, renew_every: Option<Duration>) -> Self {
+        claim.first = true;
         let lease = Arc::new(Lease::sent(&claim, renew_every, inner.pid()));
         // Before the claim is sent, so that no event is missed.
         let entry = claim.wait.then(|| inner.waiters().enter(&claim.name, claim.member));
@@ -422,6 +423,9 @@ impl<'a> Attempt<'a> {
     }
 
     async fn ask(&mut self, until: Moment) -> Result<Verdict> {
+        if self.claim.first && 0 < self.calls {
+            Arc::make_mut(&mut self.claim).first = false;
+        }
         self.sent = true;
         self.calls += 1;
         let answer = {

@@ -32,6 +32,9 @@ pub struct Claim {
     pub token: Token,
     /// The token's public identity.
     pub member: MemberId,
+    /// Whether no copy of this claim can have reached the store before. A store may be told so and
+    /// save the question what became of an earlier one; `false` is always right.
+    pub first: bool,
     /// What is wanted.
     pub seats: Seats,
     /// How long the lease lives without renewal.
@@ -70,6 +73,7 @@ impl Claim {
             id: member.claim(),
             token,
             member,
+            first: false,
             seats: Seats::All,
             ttl,
             wait: false,

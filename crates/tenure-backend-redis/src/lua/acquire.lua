@@ -1,35 +1,8 @@
--- Asks for seats: { 'acquire', member, part, ttl, px, is_plain, rest }, where `part` is what a holder
--- keeps from CLAIM on, `px` the ttl in whole milliseconds and a little more, `is_plain` 1 for all seats
--- without further wishes, and `rest` { wait, wait_ttl, pick_up, or_value, upgrade, force, by, priority }.
--- Replies the server's time, which is the fence too, to a plain claim of a lock that nobody holds or
--- waits for; otherwise { 'granted', grant }, { 'queued', place }, { 'busy', place },
--- { 'value', value }, { 'withdrawn' }, { 'departed', how }, { 'mismatch', of },
+-- Asks for seats, with the wishes { ttl, wait, wait_ttl, pick_up, or_value, upgrade, force, by,
+-- priority, take, of, detached, details, channel }. Answers { 'granted', grant }, { 'queued', place },
+-- { 'busy', place }, { 'value', value }, { 'withdrawn' }, { 'departed', how }, { 'mismatch', of },
 -- { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }. The same claim sent again gets the same
 -- grant.
-
--- By ttl: the end of a lease that begins now, and its term, as they are stored.
-local ends, terms = {}, {}
-
-function quick.acquire(t, k, c, f)
-  local member, ttl = t[2], t[4]
-  local nobody = (not f[2] or f[2] == '') and (not f[3] or f[3] == '') and (not f[5] or f[5] == '')
-  if t[6] == 0 or not nobody or f[1] and now <= tonumber(f[1])
-    or f[4] and has_released(f[4], member)
-    or not call('SET', k, member, 'NX', 'PX', t[5]) then
-    return
-  end
-  ends[ttl] = ends[ttl] or string.format('%016.0f', now + ttl)
-  terms[ttl] = terms[ttl] or pack(ttl)
-  local holder = ONE .. member .. END .. ends[ttl] .. now_packed .. now_packed .. now_packed
-    .. terms[ttl] .. '\0\194' .. t[3]
-  cell, expires = c, tonumber(f[6] or 0)
-  if outlive(now + ttl + DAY) then
-    call('HSET', c, 'f', now_digits, 'h', holder, 'x', digits(expires))
-  else
-    call('HSET', c, 'f', now_digits, 'h', holder)
-  end
-  return now
-end
 
 local function enqueue(c, a)
   local member, claim = c[MEMBER], c[CLAIM]
@@ -114,13 +87,14 @@ local function clear_the_way(take, of, by, why)
   end
 end
 
-function verbs.acquire(t)
-  local member, rest = t[2], unpack(t[7])
-  local a = { wait = rest[1], wait_ttl = rest[2], pick_up = rest[3], or_value = rest[4],
-    upgrade = rest[5], priority = rest[8] }
-  local c, part = { member }, unpack(PART .. t[3])
-  for i = 1, 7 do c[CLAIM + i - 1] = part[i] end
-  local claim, take, of = c[CLAIM], c[TAKE], c[OF]
+local function turn(i)
+  local claim, member, t = ARGV[i], ARGV[i + 1], unpack(ARGV[ARGV[i + 2] + 0])
+  if claim == '' then claim = first_claim(member) end
+  local a = { wait = t[2], wait_ttl = t[3], pick_up = t[4], or_value = t[5], upgrade = t[6],
+    priority = t[9] }
+  local take, of = t[10], t[11]
+  local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = t[1], [DETACHED] = t[12],
+    [DETAILS] = t[13], [CHANNEL] = t[14] }
   caller = member
   if find(withdrawn, 1, claim) then return { 'withdrawn' } end
   local h = find(holders, MEMBER, member)
@@ -150,8 +124,8 @@ function verbs.acquire(t)
   if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
     return { 'value', value_of() }
   end
-  local force = rest[6] ~= ''
-  if force then clear_the_way(take, of, rest[7], rest[6]) end
+  local force = t[7] ~= ''
+  if force then clear_the_way(take, of, t[8], t[7]) end
   if (force or #queue == 0) and fits(take, of, member) then
     local new = seat(c, c[TTL], 0)
     if #holders > 64 and #pack(holders) > MAX_PART then

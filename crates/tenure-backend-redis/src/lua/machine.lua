@@ -1,15 +1,5 @@
--- The lock's rules, the twin of tenure-core's machine: one turn over one lock, in one script.
---
--- KEYS come in pairs, one per turn: the lock's own key, which any program may take with
--- SET NX PX and which holds the public id of an exclusive holder or SHARED; and its cell, a hash
--- with everything else. ARGV[1] is '1' if nobody who hears nothing is to be granted anything;
--- ARGV[n + 1] is the n-th turn as a MessagePack array: a verb and what it needs. The reply is one
--- array per turn.
---
--- Time is the server's, in microseconds; so are all durations.
-
-local spread = unpack
-local unpack, pack, call = cmsgpack.unpack, cmsgpack.pack, redis.call
+-- The rules, made when the first turn needs them. `rules` answers the function that takes a turn.
+local function rules()
 
 -- Fields of a holder. From CLAIM on they never change, and come from the client as they are stored.
 local MEMBER, ENDS, FENCE, SINCE, RENEWED, TERM, HANDED, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8
@@ -18,32 +8,22 @@ local CLAIM, TAKE, OF, TTL, DETACHED, DETAILS, CHANNEL = 9, 10, 11, 12, 13, 14, 
 local ARRIVAL, UNTIL, PICK_UP, ORDER, WAIT_TTL, OR_VALUE, UPGRADES, PRIORITY =
   2, 3, 4, 5, 6, 7, 8, 16
 
--- How the bytes of a single holder begin, with its id and its end at known places, and the claim's
--- part in an array of its own.
-local ONE, ID, END, PART = '\145\159\217\064', '\217\064', '\176', '\151'
 local SHARED = 'tenure:shared'
-local REMEMBER = 600 * 1000000
 local AGING = 30 * 1000000
-local DAY = 86400 * 1000000
-local MAX_MEMBERS, MAX_DEPARTED, MAX_RELEASED, MAX_TOMBSTONES = 4096, 48, 16, 1024
--- A release that is remembered: the first half of the member's id, and until when.
-local RELEASED_ID, RELEASED_SIZE = 32, 48
+local MAX_MEMBERS, MAX_DEPARTED, MAX_TOMBSTONES = 4096, 48, 1024
 -- The most bytes of holders or of waiters: what is longer would make every turn slow.
 local MAX_PART = 2 * 1024 * 1024
 
-local function digits(n) return string.format('%.0f', n) end
+local function digits(n) return format('%.0f', n) end
 
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local now_digits, now_packed = digits(now), pack(now)
 local heard_only = ARGV[1] == '1'
--- How a release at this time is remembered, after the member's id.
-local released_until = string.format('%016.0f', now + REMEMBER)
 
 -- Of the turn under way.
-local key, cell, fence, last, holders, queue, released, others, withdrawn, value, expires
+local key, cell, fence, last, holders, queue, others, withdrawn, value, expires
+-- How many were released, and of the last of them: the start of the id, and until when that is kept.
+local count, released, new_released
 local key_was, foreign, caller
-local changed_holders, changed_queue, changed_released, changed_rest, new_value
+local changed_holders, changed_queue, changed_rest, apart, new_value
 
 local function until_of(h) return h[RENEWED] + h[TERM] end
 
@@ -120,8 +100,8 @@ local function depart(member, how, by, why)
     end
   end
   if how == 'released' then
-    released = released .. string.sub(member, 1, RELEASED_ID) .. released_until
-    changed_released = true
+    count = (count + 1) % MAX_RELEASED
+    new_released[count] = sub(member, 1, RELEASED_ID) .. format('%016.0f', now + REMEMBER)
   else
     others[#others + 1] = { member, how, now + REMEMBER, by or '', why or '' }
     changed_rest = true
@@ -138,13 +118,21 @@ local function end_member(member, how, by, why)
 end
 
 -- Whether a release of this member is remembered.
-local function has_released(all, member)
-  local at = string.find(all, string.sub(member, 1, RELEASED_ID), 1, true)
-  return at and now < tonumber(string.sub(all, at + RELEASED_ID, at + RELEASED_SIZE - 1))
+local function has_released(member)
+  if not released then
+    local names = {}
+    for i = 1, MAX_RELEASED do names[i] = 'r' .. i - 1 end
+    released = call('HMGET', cell, spread(names))
+  end
+  local id = sub(member, 1, RELEASED_ID)
+  for i = 1, MAX_RELEASED do
+    local r = new_released[i - 1] or released[i]
+    if r and sub(r, 1, RELEASED_ID) == id then return now < tonumber(sub(r, RELEASED_ID + 1)) end
+  end
 end
 
 local function departure(member)
-  if has_released(released, member) then return { 'released', '', '' } end
+  if has_released(member) then return { 'released', '', '' } end
   for i = #others, 1, -1 do
     local o = others[i]
     if o[1] == member then return { o[2], o[4], o[5] } end
@@ -273,21 +261,30 @@ local function place(claim)
   return { ahead, check_in, now, views() }
 end
 
+-- The id of the first claim of a member.
+local function first_claim(member) return sub(member, 1, 32) end
+
 local function decoded(part) return part and part ~= '' and unpack(part) or {} end
 
--- What is known of a lock: fence, holders, waiters, releases, the rest, and when the cell expires.
-local function load(c) return call('HMGET', c, 'f', 'h', 'q', 'r', 's', 'x') end
-
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
-local function begin(k, c, f)
+local function begin(k, c)
   key, cell = k, c
+  local f = call('HMGET', c, 'f', 'h', 'q', 's', 'x', 'd', 'n')
   key_was = call('GET', k)
-  fence, holders, queue, released = tonumber(f[1] or 0), decoded(f[2]), decoded(f[3]), f[4] or ''
-  local rest = decoded(f[5])
+  fence, holders, queue = tonumber(f[1] or 0), decoded(f[2]), decoded(f[3])
+  local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
-  expires = tonumber(f[6] or 0)
+  expires, count, released, new_released = tonumber(f[5] or 0), f[7] or 0, nil, {}
   foreign, caller, new_value = nil, nil, nil
-  changed_holders, changed_queue, changed_released, changed_rest = false, false, false, false
+  changed_holders, changed_queue, changed_rest = false, false, false
+  -- Bytes are saved: a member's first claim is named after it, and where a single holder comes from is
+  -- kept apart.
+  apart = (f[6] or '') ~= ''
+  for i = 1, #holders do
+    local h = holders[i]
+    if h[CLAIM] == '' then h[CLAIM] = first_claim(h[MEMBER]) end
+    if h[DETAILS] == '' then h[DETAILS], h[CHANNEL] = spread(unpack(f[6])) end
+  end
 
   local is_ours = key_was == key_says()
   for i = #holders, 1, -1 do
@@ -311,10 +308,6 @@ local function begin(k, c, f)
 end
 
 local function forget_what_is_old()
-  if #released > MAX_RELEASED * RELEASED_SIZE then
-    released = string.sub(released, -MAX_RELEASED * RELEASED_SIZE)
-    changed_released = true
-  end
   while others[1] and (others[1][3] <= now or #others > MAX_DEPARTED) do
     table.remove(others, 1)
     changed_rest = true
@@ -341,7 +334,7 @@ end
 
 -- Stores what has changed.
 local function finish()
-  if not (changed_holders or changed_queue or changed_released or changed_rest) then return end
+  if not (changed_holders or changed_queue or changed_rest or next(new_released)) then return end
   forget_what_is_old()
   local lives, fields, n = now + DAY, { 'f', digits(fence) }, 2
   local function put(name, bytes)
@@ -350,12 +343,16 @@ local function finish()
   if changed_holders then
     local ends = 0
     for i = 1, #holders do
-      local over = until_of(holders[i])
-      holders[i][ENDS] = string.format('%016.0f', over)
+      local h, over = holders[i], until_of(holders[i])
+      h[ENDS] = format('%016.0f', over)
+      if h[CLAIM] == first_claim(h[MEMBER]) then h[CLAIM] = '' end
       ends = math.max(ends, over)
     end
     lives = math.max(lives, ends + DAY)
     put('h', #holders > 0 and pack(holders) or '')
+    if apart then put('d', '') end
+    local first = holders[1]
+    put('e', first and first[OF] == 0 and first[ENDS] or '')
     -- Not before the lease: the cell says when that ends.
     if #holders > 0 then
       call('SET', key, key_says(), 'PXAT', digits(math.ceil(ends / 1000)))
@@ -367,7 +364,10 @@ local function finish()
     put('q', #queue > 0 and pack(queue) or '')
     changed_rest = true
   end
-  if changed_released then put('r', released) end
+  if next(new_released) then
+    put('n', count)
+    for i, r in pairs(new_released) do put('r' .. i, r) end
+  end
   if changed_rest then
     local nothing = #others == 0 and #withdrawn == 0 and not value and #queue == 0
     put('s', nothing and '' or pack({ others, withdrawn, value or false, last }))
@@ -381,6 +381,3 @@ local function finish()
   call('HSET', cell, spread(fields))
   if outlive(lives) then call('HSET', cell, 'x', digits(expires)) end
 end
-
--- By verb; those of `quick` are tried first, and answer nothing if it is not that simple.
-local verbs, quick = {}, {}

@@ -1,14 +1,12 @@
 -- Takes the turns.
-local replies = {}
-for i = 1, #KEYS / 2 do
-  local t, k, c = unpack(ARGV[i + 1]), KEYS[2 * i - 1], KEYS[2 * i]
-  local f, simple = load(c), quick[t[1]]
-  local reply = simple and simple(t, k, c, f)
+local replies, take = { now }, nil
+for n = 1, #KEYS / 2 do
+  local k, c, i = KEYS[2 * n - 1], KEYS[2 * n], 3 * n - 1
+  local reply = short(k, c, i)
   if not reply then
-    begin(k, c, f)
-    reply = verbs[t[1]](t)
-    finish()
+    take = take or rules()
+    reply = take(k, c, i)
   end
-  replies[i] = reply
+  replies[n + 1] = reply
 end
 return replies

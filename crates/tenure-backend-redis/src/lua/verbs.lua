@@ -1,11 +1,14 @@
--- Everything else that is asked of a lock.
+-- Everything else that is asked of a lock: of a member, and what else is needed as a MessagePack
+-- array, if anything.
 
--- { 'withdraw', member, claim, keep }: gives back whatever the claim has, and remembers that it must
--- never be granted. Replies { 'done' }.
-function verbs.withdraw(t)
-  local member, claim = t[2], t[3]
+local verbs = {}
+
+-- 'withdraw' { claim, keep }: gives back whatever the claim has, and remembers that it must
+-- never be granted. Answers { 'done' }.
+function verbs.withdraw(member, t)
+  local claim = t[1]
   caller = member
-  bury(claim, t[4])
+  bury(claim, t[2])
   for i = #queue, 1, -1 do
     if queue[i][CLAIM] == claim then
       table.remove(queue, i)
@@ -29,15 +32,12 @@ function verbs.withdraw(t)
   return { 'done' }
 end
 
--- { 'renew', member, change, ttl, detached, ... }: a sign of life; with `change` 1 also a new ttl.
--- Never makes a lease anew. Replies { 'holding', grant }, { 'waiting' } or { 'gone', how }.
-function verbs.renew(t)
-  local member = t[2]
+local function renew(member, change)
   caller = member
   local h = find(holders, MEMBER, member)
   if h then
     local over = until_of(h)
-    if t[3] == 1 then h[TTL], h[DETACHED] = t[4], t[5] end
+    if change then h[TTL], h[DETACHED] = change[1], change[2] end
     -- Never earlier than was promised before.
     h[RENEWED], h[TERM], h[HANDED] = now, math.max(h[TTL], over - now), 0
     changed_holders = true
@@ -51,12 +51,19 @@ function verbs.renew(t)
   return { 'gone', departure(member) }
 end
 
--- { 'downgrade', member, fence, take, of, keep }: some of the seats that were granted under this
--- fence. Replies { 'done', grant }, { 'not_held', how }, { 'mismatch', of } or { 'needs_all' }.
-function verbs.downgrade(t)
-  local member, take, of = t[2], t[4], t[5]
+-- 'renew' and what ttl it should have, which only the short way looks at: a sign of life. Never makes
+-- a lease anew. Answers the fence, { 'holding', grant }, { 'waiting' } or { 'gone', how }.
+function verbs.renew(member) return renew(member) end
+
+-- 'change' { ttl, detached }: a sign of life, and a new ttl. Answers as 'renew'.
+function verbs.change(member, t) return renew(member, t) end
+
+-- 'downgrade' { fence, take, of }: some of the seats that were granted under this
+-- fence. Answers { 'done', grant }, { 'not_held', how }, { 'mismatch', of } or { 'needs_all' }.
+function verbs.downgrade(member, t)
+  local take, of = t[2], t[3]
   local h = find(holders, MEMBER, member)
-  if not h or digits(h[FENCE]) ~= t[3] then return { 'not_held', departure(member) } end
+  if not h or digits(h[FENCE]) ~= t[1] then return { 'not_held', departure(member) } end
   local other = other_limit(of, member)
   if other then return { 'mismatch', other } end
   if h[TAKE] ~= take or h[OF] ~= of then
@@ -71,26 +78,9 @@ function verbs.downgrade(t)
   return { 'done', grant }
 end
 
--- A release without a value of the only holder, for whom nobody waits. Replies 1.
-function quick.release(t, k, c, f)
-  local member, h = t[2], f[2]
-  if t[3] == 1 or not h or string.sub(h, 1, 68) ~= ONE .. member or f[3] and f[3] ~= ''
-    or f[5] and f[5] ~= '' or tonumber(string.sub(h, 70, 85)) <= now or call('GET', k) ~= member then
-    return
-  end
-  local all = (f[4] or '') .. string.sub(member, 1, RELEASED_ID) .. released_until
-  if #all > MAX_RELEASED * RELEASED_SIZE then
-    all = string.sub(all, RELEASED_SIZE + 1)
-  end
-  call('DEL', k)
-  call('HSET', c, 'h', '', 'r', all)
-  return 1
-end
-
--- { 'release', member, has_value, bytes, keep }: gives the seats back, with a value if one is given,
--- and hands over. Replies 1 or { 'released' }, { 'not_held', how } or { 'needs_all' }.
-function verbs.release(t)
-  local member = t[2]
+-- 'release' { bytes, keep } or nothing: gives the seats back, with a value if one is given, and hands
+-- over. Answers 1 or { 'released' }, { 'not_held', how } or { 'needs_all' }.
+function verbs.release(member, t)
   local h = find(holders, MEMBER, member)
   if not h then
     local how = departure(member)
@@ -103,36 +93,36 @@ function verbs.release(t)
     end
     return { 'not_held', how }
   end
-  if t[3] == 1 then
+  if t then
     if h[OF] ~= 0 then return { 'needs_all' } end
-    write_value(t[4], t[5], h[FENCE])
+    write_value(t[1], t[2], h[FENCE])
   end
   depart(member, 'released')
   serve()
   return { 'released' }
 end
 
--- { 'put', member, bytes, keep }: writes the value. Replies as `downgrade`.
-function verbs.put(t)
-  local h = find(holders, MEMBER, t[2])
-  if not h then return { 'not_held', departure(t[2]) } end
+-- 'put' { bytes, keep }: writes the value. Answers as `downgrade`.
+function verbs.put(member, t)
+  local h = find(holders, MEMBER, member)
+  if not h then return { 'not_held', departure(member) } end
   if h[OF] ~= 0 then return { 'needs_all' } end
-  write_value(t[3], t[4], h[FENCE])
+  write_value(t[1], t[2], h[FENCE])
   return { 'done', grant_of(h) }
 end
 
--- { 'evict', only_if, stolen, by, why }: ends the holder with this fence, or all of them, whatever
--- program they are, and raises the fence. Replies { 'evicted', views }, { 'nobody' } or
+-- 'evict' { only_if, stolen, by, why }, without a member: ends the holder with this fence, or all of them, whatever
+-- program they are, and raises the fence. Answers { 'evicted', views }, { 'nobody' } or
 -- { 'moved', views }.
-function verbs.evict(t)
+function verbs.evict(_, t)
   local victims, members = {}, {}
   for i = 1, #holders do
     local h = holders[i]
-    if t[2] == '' or digits(h[FENCE]) == t[2] then
+    if t[1] == '' or digits(h[FENCE]) == t[1] then
       victims[#victims + 1], members[#members + 1] = view_of(h), h[MEMBER]
     end
   end
-  if foreign and (t[2] == '' or t[2] == '0') then
+  if foreign and (t[1] == '' or t[1] == '0') then
     local all = views()
     victims[#victims + 1] = all[#all]
     call('DEL', key)
@@ -144,14 +134,14 @@ function verbs.evict(t)
     return { 'moved', views() }
   end
   for i = 1, #members do
-    end_member(members[i], t[3] == 1 and 'stolen' or 'evicted', t[4], t[5])
+    end_member(members[i], t[2] == 1 and 'stolen' or 'evicted', t[3], t[4])
   end
   fence = next_fence()
   serve()
   return { 'evicted', victims }
 end
 
--- { 'inspect' }: replies { fence, holders, waiters, value or false, now }.
+-- 'inspect', without a member: answers { fence, holders, waiters, value or false, now }.
 function verbs.inspect()
   local waiters = {}
   for i = 1, #queue do
@@ -160,4 +150,9 @@ function verbs.inspect()
       w[DETAILS] }
   end
   return { 'view', fence, views(), waiters, live_value() and value_of() or {}, now }
+end
+
+local function turn(i)
+  local what = ARGV[i + 2]
+  return verbs[ARGV[i]](ARGV[i + 1], what ~= '' and ARGV[i] ~= 'renew' and unpack(what) or nil)
 end

@@ -15,7 +15,7 @@ pub(super) const LIVES: usize = 2;
 pub(super) const NAMES: usize = 2;
 
 /// Whose token: claimant and life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Who {
     pub(super) claimant: usize,
     pub(super) life: usize,

@@ -9,6 +9,7 @@ mod command;
 mod model;
 mod outcome;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub async fn compare(subject: &Subject, commands: &[Command]) -> Result<(), Stri
     let cast = Cast::new();
     let mut model = Model::new(subject.looking_ends);
     let mut fences = Fences::default();
+    let mut asked = HashSet::new();
     for (at, command) in commands.iter().enumerate() {
         if let Command::Pass(time) = command {
             let Some(pass) = &subject.pass else { continue };
@@ -76,12 +78,19 @@ pub async fn compare(subject: &Subject, commands: &[Command]) -> Result<(), Stri
         }
         let expected = model.run(&cast, command);
         let process = &subject.backends[at % subject.backends.len()];
-        let mut seen = Seen::of(&**process, &cast, command, subject.looking_ends).await;
+        // The store may be told that a claim is sent for the first time, if it is so for certain.
+        let first = match command {
+            Command::Acquire(n, who, _) | Command::Again(n, who) => asked.insert((*n, *who)),
+            _ => false,
+        };
+        let looking_ends = subject.looking_ends;
+        let first = first && !subject.faulty;
+        let mut seen = Seen::of(&**process, &cast, command, looking_ends, first).await;
         for _ in 0..ATTEMPTS {
             if !subject.faulty || !seen.as_ref().is_err_and(|e| e.kind().is_transient()) {
                 break;
             }
-            seen = Seen::of(&**process, &cast, command, subject.looking_ends).await;
+            seen = Seen::of(&**process, &cast, command, looking_ends, false).await;
         }
         let same = match &seen {
             Ok(seen @ Seen::View(_)) if !subject.looking_ends => {

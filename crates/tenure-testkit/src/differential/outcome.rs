@@ -67,6 +67,7 @@ impl Seen {
         cast: &Cast,
         command: &Command,
         looking_ends: bool,
+        first: bool,
     ) -> Result<Self> {
         use Command as C;
         let fence = async |n: usize, who| {
@@ -78,7 +79,9 @@ impl Seen {
         };
         Ok(match command {
             C::Acquire(n, who, wants) => {
-                Seen::verdict(store.acquire(&cast.claim(*n, *who, *wants)).await?)
+                let mut claim = cast.claim(*n, *who, *wants);
+                claim.first = first;
+                Seen::verdict(store.acquire(&claim).await?)
             }
             C::Again(n, who) => Seen::verdict(store.acquire(&cast.plain(*n, *who)).await?),
             C::Upgrade(n, who, id, wait) => {
