@@ -150,7 +150,7 @@ impl Backend for RedisBackend {
             && !claim.upgrade
             && claim.force.is_none()
             && !self.config().is_cluster();
-        let id = if is_plain { String::new() } else { claim.id.to_string() };
+        let id = if is_plain { "plain".to_owned() } else { claim.id.to_string() };
         let words = Words::new(&id, claim.member)
             .list(14)
             .micros(claim.ttl)
@@ -165,8 +165,7 @@ impl Backend for RedisBackend {
             .seats(claim.seats)
             .flag(claim.detached)
             .text(&self.details.json(&claim.details))
-            .text(channel)
-            .shared();
+            .text(channel);
         let turn = self.turn(&claim.name, Kind::Acquire, words)?;
         let answer = one(link.take(vec![turn], true, PATIENCE).await?)?;
         let verdict = reply::verdict(answer, claim)?;

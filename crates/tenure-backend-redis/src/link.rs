@@ -50,6 +50,10 @@ pub(crate) struct Link {
     /// Whether somebody has asked for messages, so that they have to arrive again.
     listens: AtomicBool,
     lost: Arc<Notify>,
+    /// Whoever brings answers has this until what they lead to is sent, so that the server works on
+    /// that while the next answers are brought. Otherwise all would be sent and answered together,
+    /// and client and server would wait for each other in turn.
+    delivers: tokio::sync::Mutex<()>,
     /// Waits for replicas.
     side: tokio::sync::Mutex<Option<Wire>>,
     /// Lives as long as the runtime does.
@@ -90,6 +94,7 @@ impl Link {
             hears: AtomicBool::new(false),
             listens: AtomicBool::new(false),
             lost: Arc::new(Notify::new()),
+            delivers: tokio::sync::Mutex::default(),
             side: tokio::sync::Mutex::default(),
             runtime,
         });
@@ -162,27 +167,14 @@ impl Link {
         boarded
     }
 
-    async fn send(&self, boarded: Vec<Waiting>) {
+    async fn send(&self, boarded: &[Waiting]) -> Result<Vec<Answer>> {
         let listens = boarded.iter().any(|w| w.listens);
         let patience = boarded.iter().map(|w| w.patience).min().unwrap_or_default();
-        let turns: Vec<Turn> = boarded.iter().flat_map(|w| w.turns.iter().cloned()).collect();
-        match self.run(&turns, listens, patience).await {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                for waiting in boarded {
-                    let mine = answers.by_ref().take(waiting.turns.len()).collect();
-                    let _ = waiting.answer.send(Ok(mine));
-                }
-            }
-            Err(error) => {
-                for waiting in boarded {
-                    let _ = waiting.answer.send(Err(error.clone()));
-                }
-            }
-        }
+        let turns: Vec<&Turn> = boarded.iter().flat_map(|w| &w.turns).collect();
+        self.run(&turns, listens, patience).await
     }
 
-    async fn run(&self, turns: &[Turn], listens: bool, patience: Duration) -> Result<Vec<Answer>> {
+    async fn run(&self, turns: &[&Turn], listens: bool, patience: Duration) -> Result<Vec<Answer>> {
         let Some(kind) = turns.first().map(|t| t.kind) else {
             return Ok(Vec::new());
         };
@@ -353,19 +345,50 @@ struct Flight {
 
 impl Flight {
     async fn fly(mut self) {
+        let link = self.link.clone();
+        let mut boarded = link.board();
+        let mut turn = None;
         loop {
-            let boarded = self.link.board();
-            if !boarded.is_empty() {
-                self.link.send(boarded).await;
-                continue;
+            if boarded.is_empty() {
+                // Under the lock that those who wait take to see whether anybody flies.
+                let mut state = link.state.lock();
+                if state.waiting.is_empty() {
+                    state.flights -= 1;
+                    self.landed = true;
+                    return;
+                }
+            } else {
+                let answer = {
+                    let mut sent = std::pin::pin!(link.send(&boarded));
+                    let answer = futures_lite::future::poll_once(sent.as_mut()).await;
+                    drop(turn.take());
+                    match answer {
+                        Some(answer) => answer,
+                        None => sent.await,
+                    }
+                };
+                turn = Some(link.delivers.lock().await);
+                deliver(boarded, answer);
+                // Those who were answered ask anew.
+                tokio::task::yield_now().await;
             }
-            // Under the lock that those who wait take to see whether anybody flies.
-            let mut state = self.link.state.lock();
-            if state.waiting.is_empty() {
-                state.flights -= 1;
-                drop(state);
-                self.landed = true;
-                return;
+            boarded = link.board();
+        }
+    }
+}
+
+fn deliver(boarded: Vec<Waiting>, answer: Result<Vec<Answer>>) {
+    match answer {
+        Ok(answers) => {
+            let mut answers = answers.into_iter();
+            for waiting in boarded {
+                let mine = answers.by_ref().take(waiting.turns.len()).collect();
+                let _ = waiting.answer.send(Ok(mine));
+            }
+        }
+        Err(error) => {
+            for waiting in boarded {
+                let _ = waiting.answer.send(Err(error.clone()));
             }
         }
     }

@@ -79,11 +79,16 @@ impl Scripts {
     }
 
     /// The command that takes these turns; with the script itself if the server does not know it.
-    pub(crate) fn command(&self, kind: Kind, heard_only: bool, turns: &[Turn], known: bool) -> Cmd {
+    pub(crate) fn command(
+        &self,
+        kind: Kind,
+        heard_only: bool,
+        turns: &[&Turn],
+        known: bool,
+    ) -> Cmd {
         let source = self.source(kind);
-        let mut shared = Shared::default();
         let size: usize = turns.iter().map(|t| t.words.size() + 2 * t.keys.cell.len()).sum();
-        let mut cmd = Cmd::with_capacity(4 + 6 * turns.len(), 512 + size);
+        let mut cmd = Cmd::with_capacity(8 + 5 * turns.len(), 512 + size);
         if known {
             cmd.arg("EVALSHA").arg(&source.sha);
         } else {
@@ -94,33 +99,20 @@ impl Scripts {
             cmd.arg(&turn.keys.lock).arg(&turn.keys.cell);
         }
         cmd.arg(if heard_only { "1" } else { "0" });
-        let first = 2 + 3 * turns.len();
-        for Words { verb, member, what, is_shared } in turns.iter().map(|t| &t.words) {
-            cmd.arg(verb).arg(member);
-            if *is_shared {
-                cmd.arg(first + shared.place(what));
-            } else {
-                cmd.arg(what);
+        if let Some((first, others)) = turns.split_first()
+            && others.iter().all(|t| t.words.is_like(&first.words))
+        {
+            cmd.arg("1").arg(&first.words.verb).arg(&first.words.what);
+            for turn in turns {
+                cmd.arg(&turn.words.member);
+            }
+        } else {
+            cmd.arg("0");
+            for Words { verb, member, what } in turns.iter().map(|t| &t.words) {
+                cmd.arg(verb).arg(member).arg(what);
             }
         }
-        for what in shared.0 {
-            cmd.arg(what);
-        }
         cmd
-    }
-}
-
-/// What several turns of a script have in common, sent once.
-#[derive(Default)]
-struct Shared<'a>(Vec<&'a [u8]>);
-
-impl<'a> Shared<'a> {
-    fn place(&mut self, what: &'a [u8]) -> usize {
-        // There are as many as turns at most, and mostly one.
-        self.0.iter().position(|&known| known == what).unwrap_or_else(|| {
-            self.0.push(what);
-            self.0.len() - 1
-        })
     }
 }
 
@@ -138,7 +130,6 @@ pub(crate) struct Words {
     verb: String,
     member: String,
     what: Vec<u8>,
-    is_shared: bool,
 }
 
 impl Words {
@@ -149,17 +140,16 @@ impl Words {
 
     /// What is asked of a lock.
     pub(crate) fn of_nobody(verb: &str) -> Self {
-        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new(), is_shared: false }
+        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new() }
     }
 
     fn size(&self) -> usize {
-        self.verb.len() + self.member.len() + if self.is_shared { 8 } else { self.what.len() } + 32
+        self.verb.len() + self.member.len() + self.what.len() + 32
     }
 
-    /// The last word is one that others may have, too.
-    pub(crate) fn shared(mut self) -> Self {
-        self.is_shared = true;
-        self
+    /// Whether another member asks the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.verb == other.verb && self.what == other.what
     }
 
     /// The last word as it is.

@@ -1,4 +1,4 @@
--- Asks for seats, with the wishes { ttl, wait, wait_ttl, pick_up, or_value, upgrade, force, by,
+-- Asks for seats. The verb is the id of the claim, or 'plain'; the wishes are { ttl, wait, wait_ttl, pick_up, or_value, upgrade, force, by,
 -- priority, take, of, detached, details, channel }. Answers { 'granted', grant }, { 'queued', place },
 -- { 'busy', place }, { 'value', value }, { 'withdrawn' }, { 'departed', how }, { 'mismatch', of },
 -- { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }. The same claim sent again gets the same
@@ -87,9 +87,9 @@ local function clear_the_way(take, of, by, why)
   end
 end
 
-local function turn(i)
-  local claim, member, t = ARGV[i], ARGV[i + 1], unpack(ARGV[ARGV[i + 2] + 0])
-  if claim == '' then claim = first_claim(member) end
+local function turn(claim, member, what)
+  local t = unpack(what)
+  if claim == 'plain' then claim = first_claim(member) end
   local a = { wait = t[2], wait_ttl = t[3], pick_up = t[4], or_value = t[5], upgrade = t[6],
     priority = t[9] }
   local take, of = t[10], t[11]

@@ -2,9 +2,11 @@
 --
 -- KEYS come in pairs, one per turn: the lock's own key, which any program may take with
 -- SET NX PX and which holds the public id of an exclusive holder or SHARED; and its cell, a hash
--- with everything else. ARGV[1] is '1' if nobody who hears nothing is to be granted anything; then
--- come three words per turn, and behind them whatever several turns have in common. The reply is
--- the server's time, which is what `now` means everywhere, and one answer per turn.
+-- with everything else. ARGV[1] is '1' if nobody who hears nothing is to be granted anything. A turn
+-- is three words: a verb, a member, and what else the verb needs. If all turns have verb and needs in
+-- common, ARGV[2] is '1', these two follow, and then the members; otherwise it is '0', and the words
+-- follow turn by turn. The reply is the server's time, which is what `now` means everywhere, and one
+-- answer per turn.
 --
 -- Durations and times are in microseconds.
 --
@@ -16,8 +18,17 @@ local spread, unpack, pack = unpack, cmsgpack.unpack, cmsgpack.pack
 local DAY, REMEMBER = 86400 * 1000000, 600 * 1000000
 -- How the bytes of a single holder begin, with its id and its end at known places.
 local ONE, END = '\145\159\217\064', '\176'
--- How many releases are remembered, and how much of an id that takes.
+-- How many releases are remembered, each in a field of its own, and how much of an id that takes.
 local MAX_RELEASED, RELEASED_ID = 16, 16
+
+-- The field `p` of a cell has all that a plain turn has to know, if nobody waits, nothing is
+-- remembered but releases, and there is no value: 'i' if nobody holds the lock or 'h' if somebody
+-- holds all seats, a letter for the field of the last release, and 16 digits each for the time when
+-- the cell expires, for the fence, and for the end of the lease if there is one. Otherwise it is
+-- empty, and `f`, `x` and `n` say those.
+local function plain(state, n, expires, fence, ends)
+  return state .. string.char(65 + n) .. format('%016.0f%016.0f', expires, fence) .. (ends or '')
+end
 
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]

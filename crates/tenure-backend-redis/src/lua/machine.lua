@@ -269,21 +269,26 @@ local function decoded(part) return part and part ~= '' and unpack(part) or {} e
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
 local function begin(k, c)
   key, cell = k, c
-  local f = call('HMGET', c, 'f', 'h', 'q', 's', 'x', 'd', 'n')
+  local f = call('HMGET', c, 'p', 'h', 'q', 's', 'd', 'f', 'x', 'n')
   key_was = call('GET', k)
-  fence, holders, queue = tonumber(f[1] or 0), decoded(f[2]), decoded(f[3])
+  local p = f[1]
+  if p and p ~= '' then
+    if sub(p, 1, 1) == 'i' then f[2] = nil end
+    f[6], f[7], f[8] = sub(p, 19, 34), sub(p, 3, 18), string.byte(p, 2) - 65
+  end
+  holders, queue, fence = decoded(f[2]), decoded(f[3]), tonumber(f[6] or 0)
   local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
-  expires, count, released, new_released = tonumber(f[5] or 0), f[7] or 0, nil, {}
+  expires, count, released, new_released = tonumber(f[7] or 0), f[8] or 0, nil, {}
   foreign, caller, new_value = nil, nil, nil
   changed_holders, changed_queue, changed_rest = false, false, false
   -- Bytes are saved: a member's first claim is named after it, and where a single holder comes from is
   -- kept apart.
-  apart = (f[6] or '') ~= ''
+  apart = (f[5] or '') ~= ''
   for i = 1, #holders do
     local h = holders[i]
     if h[CLAIM] == '' then h[CLAIM] = first_claim(h[MEMBER]) end
-    if h[DETAILS] == '' then h[DETAILS], h[CHANNEL] = spread(unpack(f[6])) end
+    if h[DETAILS] == '' then h[DETAILS], h[CHANNEL] = spread(unpack(f[5])) end
   end
 
   local is_ours = key_was == key_says()
@@ -323,20 +328,11 @@ local function forget_what_is_old()
   end
 end
 
--- Puts off the end of a cell that has to live so long, by a day more, so that it is seldom asked
--- for. Answers whether it did.
-local function outlive(lives)
-  if lives <= expires then return false end
-  expires = lives + DAY
-  call('PEXPIREAT', cell, digits(math.ceil(expires / 1000)))
-  return true
-end
-
 -- Stores what has changed.
 local function finish()
   if not (changed_holders or changed_queue or changed_rest or next(new_released)) then return end
   forget_what_is_old()
-  local lives, fields, n = now + DAY, { 'f', digits(fence) }, 2
+  local lives, fields, n = now + DAY, {}, 0
   local function put(name, bytes)
     fields[n + 1], fields[n + 2], n = name, bytes, n + 2
   end
@@ -351,8 +347,6 @@ local function finish()
     lives = math.max(lives, ends + DAY)
     put('h', #holders > 0 and pack(holders) or '')
     if apart then put('d', '') end
-    local first = holders[1]
-    put('e', first and first[OF] == 0 and first[ENDS] or '')
     -- Not before the lease: the cell says when that ends.
     if #holders > 0 then
       call('SET', key, key_says(), 'PXAT', digits(math.ceil(ends / 1000)))
@@ -364,12 +358,9 @@ local function finish()
     put('q', #queue > 0 and pack(queue) or '')
     changed_rest = true
   end
-  if next(new_released) then
-    put('n', count)
-    for i, r in pairs(new_released) do put('r' .. i, r) end
-  end
+  for i, r in pairs(new_released) do put('r' .. i, r) end
+  local nothing = #others == 0 and #withdrawn == 0 and not value and #queue == 0
   if changed_rest then
-    local nothing = #others == 0 and #withdrawn == 0 and not value and #queue == 0
     put('s', nothing and '' or pack({ others, withdrawn, value or false, last }))
     if value then
       lives = math.max(lives, value[3] + DAY)
@@ -378,6 +369,20 @@ local function finish()
       call('HDEL', cell, 'b')
     end
   end
+  local prolonged = expires < lives
+  -- By a day more than it has to, so that it is seldom asked for.
+  if prolonged then expires = lives + DAY end
+  local first = holders[1]
+  if nothing and not first then
+    put('p', plain('i', count, expires, fence))
+  elseif nothing and first[OF] == 0 then
+    put('p', plain('h', count, expires, fence, format('%016.0f', until_of(first))))
+  else
+    put('p', '')
+    put('f', digits(fence))
+    put('x', digits(expires))
+    put('n', count)
+  end
   call('HSET', cell, spread(fields))
-  if outlive(lives) then call('HSET', cell, 'x', digits(expires)) end
+  if prolonged then call('PEXPIREAT', cell, digits(math.ceil(expires / 1000))) end
 end

@@ -1,7 +1,7 @@
 
-return function(k, c, i)
+return function(k, c, verb, member, what)
   begin(k, c)
-  local reply = turn(i)
+  local reply = turn(verb, member, what)
   finish()
   return reply
 end

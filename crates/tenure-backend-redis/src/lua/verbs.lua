@@ -152,7 +152,6 @@ function verbs.inspect()
   return { 'view', fence, views(), waiters, live_value() and value_of() or {}, now }
 end
 
-local function turn(i)
-  local what = ARGV[i + 2]
-  return verbs[ARGV[i]](ARGV[i + 1], what ~= '' and ARGV[i] ~= 'renew' and unpack(what) or nil)
+local function turn(verb, member, what)
+  return verbs[verb](member, what ~= '' and verb ~= 'renew' and unpack(what) or nil)
 end
