@@ -22,14 +22,30 @@ fn main() {
     pin(std::process::id(), 1);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // As in `cargo bench --bench redis -- uncontended`.
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|n| n == name);
     runtime.block_on(async {
-        uncontended(&server).await;
-        distinct(&server).await;
-        for waiters in [2, 16] {
-            hand_over(&server, waiters).await;
+        if wanted("uncontended") {
+            uncontended(&server).await;
         }
-        many_waiters(&server).await;
-        many_leases(&server).await;
+        if wanted("distinct") {
+            distinct(&server).await;
+        }
+        if wanted("hand-over") {
+            for waiters in [2, 16] {
+                hand_over(&server, waiters).await;
+            }
+        }
+        if wanted("waiters") {
+            many_waiters(&server).await;
+        }
+        if wanted("leases") {
+            many_leases(&server).await;
+        }
+        if std::env::var_os("TENURE_STATS").is_some() {
+            println!("{}", server.cli(&["INFO", "commandstats"]));
+        }
     });
 }
 
