@@ -24,6 +24,9 @@ const RESPONSE: Duration = Duration::from_secs(30);
 /// Takes messages.
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
+/// A node of a cluster; `None` is the server itself.
+pub(crate) type Node = Option<(String, u16)>;
+
 /// A connection that many calls share; clones are the same one.
 #[derive(Clone)]
 pub(crate) enum Wire {
@@ -106,7 +109,7 @@ impl Wire {
     }
 
     /// The primaries of a cluster; of one server itself.
-    async fn primaries(&mut self) -> Result<Vec<Option<(String, u16)>>> {
+    pub(crate) async fn primaries(&mut self) -> Result<Vec<Node>> {
         let Self::Cluster(_) = self else {
             return Ok(vec![None]);
         };
@@ -128,7 +131,8 @@ impl Wire {
         Ok(primaries)
     }
 
-    async fn send_to(&mut self, node: &Option<(String, u16)>, cmd: Cmd) -> RedisResult<Value> {
+    /// Sends a command to one of them.
+    pub(crate) async fn send_to(&mut self, node: &Node, cmd: Cmd) -> RedisResult<Value> {
         match (self, node) {
             (Self::Cluster(connection), Some((host, port))) => {
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
