@@ -5,7 +5,6 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError};
 use tenure_core::{Finding, Standing};
 
-use super::asked::text;
 use super::judged::good;
 use super::{Probe, bounded};
 use crate::wire::Wire;
@@ -15,10 +14,7 @@ const CHANNEL: &str = "tenure:wake:";
 
 impl Probe<'_> {
     pub(super) async fn rights(&mut self) -> Finding {
-        let user = match self.ask(&["ACL", "WHOAMI"]).await {
-            Ok(user) => text(&user),
-            Err(_) => None,
-        };
+        let user = self.backend.config().user().to_owned();
         let mut missing = Vec::new();
         let (lock, cell) = (self.keys.lock.clone(), self.keys.cell.clone());
         let channel = format!("{CHANNEL}doctor");
@@ -55,7 +51,7 @@ impl Probe<'_> {
             }
         }
         missing.extend(self.subscribing(&channel).await);
-        told(user.as_deref(), &missing, &lock_rule)
+        told(&user, &missing, &lock_rule)
     }
 
     async fn subscribing(&mut self, channel: &str) -> Option<Missing> {
@@ -92,8 +88,7 @@ impl Missing {
     }
 }
 
-fn told(user: Option<&str>, missing: &[Missing], lock_rule: &str) -> Finding {
-    let user = user.unwrap_or("this user");
+fn told(user: &str, missing: &[Missing], lock_rule: &str) -> Finding {
     let mut rules: Vec<String> = Vec::new();
     for one in missing {
         let rule = match one {
@@ -136,12 +131,12 @@ mod tests {
             Missing::On("~".into()),
             Missing::On("&".into()),
         ];
-        let finding = told(Some("app"), &missing, "~locks:*");
+        let finding = told("app", &missing, "~locks:*");
         assert_eq!(finding.standing, Standing::Bad);
         let help = "ACL SETUSER app +eval ~tenure:{* ~locks:* &tenure:wake:*";
         assert_eq!(finding.help.as_deref(), Some(help));
-        let finding = told(Some("app"), &[Missing::Command("SCAN".into())], "~*");
+        let finding = told("app", &[Missing::Command("SCAN".into())], "~*");
         assert_eq!(finding.standing, Standing::Note);
-        assert_eq!(told(None, &[], "~*").standing, Standing::Good);
+        assert_eq!(told("app", &[], "~*").standing, Standing::Good);
     }
 }

@@ -142,11 +142,11 @@ impl Probe<'_> {
                 let steps = u32::try_from(size / KEYS as u64).unwrap_or(u32::MAX).saturating_add(1);
                 let all = took.saturating_mul(steps);
                 let says =
-                    format!("to list the locks, all {size} keys of the database are gone through");
+                    format!("to list the locks, all keys of the database are gone through: {size}");
                 match all < Duration::from_secs(5) {
                     true => good("list", &says),
                     false => {
-                        Finding::new("list", Standing::Note, format!("{says}: about {all:.0?}"))
+                        Finding::new("list", Standing::Note, format!("{says}, in about {all:.0?}"))
                             .with_help("give the locks a database, or a server, of their own")
                     }
                 }
