@@ -211,6 +211,8 @@ fn programs_that_set_and_delete_the_key_take_the_same_lock() {
     let busy = site.tenure(["run", "-n", "x", "--", "true"]);
     assert_eq!(busy.code, 75);
     assert!(busy.stderr.contains("another program"), "{}", busy.stderr);
+    let status = site.json(["status", "--json", "x"]);
+    assert_eq!((&status["locked"], &status["holders"][0]["since"]), (&true.into(), &Value::Null));
     assert_eq!(server.cli(&["DEL", &key]), "1");
     let holder = site.hold("x", &[]);
     assert_eq!(set("60000"), "");
