@@ -1,4 +1,4 @@
-//! What `docs/guide/redis.md` tells to type is typed here, on a server of our own.
+//! What the guide tells to type about Redis is typed here, on a server of our own.
 #![allow(clippy::unwrap_used, reason = "a test that panics says why")]
 
 mod common;
@@ -89,6 +89,29 @@ fn what_the_page_tells_to_type_does_what_it_says() {
     ] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
+}
+
+#[test]
+fn a_script_that_compares_fencing_tokens_refuses_who_is_late() {
+    let shell = Shell::new();
+    let blocks = blocks("fencing.md");
+    let block = |of: &str| &blocks.iter().find(|(mark, _)| mark == of).unwrap().1;
+    fs::write(shell.site.work().join("write-if-newer.lua"), block("lua run")).unwrap();
+    let done = shell.run(block("sh run"));
+    let said: Vec<&str> = done.stdout.lines().filter(|line| !line.is_empty()).collect();
+    assert!(said[1].starts_with("STALE ") && said[1].ends_with(" was here"), "{said:?}");
+    assert_eq!((said.len(), said[0], said[2]), (3, "written", "final"), "{said:?}");
+    // The same holder may write again, and a later one may; a longer number is a later one.
+    let write = |fence: &str| {
+        shell.server.cli(&["EVAL", block("lua run"), "1", "other", fence, "x"]).trim().to_owned()
+    };
+    for (fence, said) in
+        [("9", "written"), ("9", "written"), ("10", "written"), ("9", "STALE 10 was here")]
+    {
+        assert_eq!(write(fence), said, "{fence}");
+    }
+    assert_eq!(write("18446744073709551615"), "written");
+    assert_eq!(write("18446744073709551614"), "STALE 18446744073709551615 was here");
 }
 
 #[test]
