@@ -223,6 +223,34 @@ fn programs_that_set_and_delete_the_key_take_the_same_lock() {
     assert_eq!(set("300"), "OK");
 }
 
+/// How other libraries release and extend.
+const RELEASE: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) \
+                       else return 0 end";
+const EXTEND: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then \
+                      return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end";
+
+#[test]
+fn a_lock_by_set_and_scripts_that_compare_excludes_and_is_excluded() {
+    let (server, site) = serve();
+    let script =
+        |script: &str, token: &str| server.cli(&["EVAL", script, "1", "x", token, "60000"]);
+    assert_eq!(server.cli(&["SET", "x", "theirs", "NX", "EX", "1"]), "OK");
+    assert_eq!(script(EXTEND, "theirs"), "1");
+    assert_eq!(site.tenure(["run", "-n", "x", "--", "true"]).code, 75);
+    assert_eq!(script(RELEASE, "theirs"), "1");
+    let holder = site.hold("x", &[]);
+    // What is ours they can neither extend nor release, by whatever token.
+    assert_eq!((script(EXTEND, "theirs"), script(RELEASE, "theirs")), ("0".into(), "0".into()));
+    let mut waiter = site.start(["run", "x", "--", "sh", "-c", "echo mine; read line"]);
+    site.until("x", |x| !x["waiters"].as_array().unwrap().is_empty());
+    assert_eq!(holder.end().code, 7);
+    // Handed over: there is no moment in which they could slip in.
+    assert_eq!(server.cli(&["SET", "x", "theirs", "NX", "EX", "1"]), "");
+    assert_eq!(waiter.line(), "mine");
+    assert_eq!(waiter.end().code, 1);
+    assert_eq!(server.cli(&["SET", "x", "theirs", "NX", "EX", "60"]), "OK");
+}
+
 /// Adds one with what every shell has.
 const ADD_ONE: &str =
     "read n <counter; n=$((n+1)); echo $n >counter; echo $TENURE_FENCING_TOKEN >>log";

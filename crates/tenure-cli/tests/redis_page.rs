@@ -115,6 +115,14 @@ fn a_script_that_compares_fencing_tokens_refuses_who_is_late() {
 }
 
 #[test]
+fn a_program_that_is_replaced_and_its_successor_exclude_each_other() {
+    let shell = Shell::new();
+    let blocks = blocks("coming-from.md");
+    let (_, text) = blocks.iter().find(|(mark, _)| mark == "sh run").unwrap();
+    assert_eq!(shell.run(text).stdout, "OK\nexit code 75\n");
+}
+
+#[test]
 fn the_rights_of_the_page_are_enough_for_every_command() {
     let shell = Shell::new();
     let (_, rights) =
