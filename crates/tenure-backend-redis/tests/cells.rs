@@ -32,6 +32,25 @@ async fn hold_once(server: &RedisServer, name: &str, how: fn(LockRequest) -> Loc
     assert_eq!(server.cli(&["EXISTS", name]), "0");
 }
 
+fn bytes(server: &RedisServer, keys: &[&str]) -> u64 {
+    let of = |key: &&str| server.cli(&["MEMORY", "USAGE", key]).parse::<u64>().unwrap();
+    keys.iter().map(of).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_takes_little_of_the_servers_memory() {
+    let server = RedisServer::start();
+    let locks = LockManager::new(Arc::new(RedisBackend::open(&server.url()).unwrap())).unwrap();
+    for _ in 0..20 {
+        let guard = locks.acquire("x", TTL).await.unwrap();
+        let held = bytes(&server, &["x", "tenure:{x}"]);
+        assert!(held < 2_500, "{held} bytes while it is held");
+        guard.release().await.unwrap();
+        let free = bytes(&server, &["tenure:{x}"]);
+        assert!(free < 2_000, "{free} bytes while it is free");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_of_a_lock_that_nobody_uses_ends() {
     let server = RedisServer::start();
