@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use tenure_core::{Finding, LockName, Result, Standing, Token};
+use tenure_core::{Error, ErrorKind, Finding, LockName, Result, Standing, Token};
 
 use crate::backend::RedisBackend;
 use crate::config::Place;
@@ -21,8 +21,9 @@ use crate::error;
 use crate::keys::Keys;
 use crate::wire::{Node, Wire};
 
-/// How long one question may take.
+/// How long one question may take, and how long all of them.
 const PATIENCE: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 
 impl RedisBackend {
     /// Looks at the deployment and measures it; takes about a second. Needs a tokio runtime with
@@ -32,9 +33,19 @@ impl RedisBackend {
     /// `restart`, `failover`, `round_trip`, `spikes`, `clock` and `timeouts`.
     ///
     /// # Errors
-    /// `Unreachable` or `Denied` if there is no connection. A deployment that does not do what
-    /// locks need is a [`Finding`], not an error.
+    /// `Unreachable` or `Denied` if there is no connection, or none any more. A deployment that does
+    /// not do what locks need is a [`Finding`], not an error.
+    ///
+    /// # Cancel safety
+    /// A lock that it was trying ends by its ttl of a few seconds; it is in nobody's way.
     pub async fn examine(&self, ttl: Duration) -> Result<Vec<Finding>> {
+        tokio::time::timeout(LIMIT, self.look(ttl)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unreachable, "the server answered too slowly to be examined")
+                .with_nothing_changed())
+        })
+    }
+
+    async fn look(&self, ttl: Duration) -> Result<Vec<Finding>> {
         let mut probe = Probe::open(self).await?;
         let mut findings = probe.servers().await?;
         findings.extend([probe.rights().await, probe.lock().await, probe.messages().await]);

@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::golden::{golden, normal};
 use common::{Done, Site};
 use regex::Regex;
 use serde_json::Value;
+use tenure_testkit::proxy::{Fault, FaultProxy};
 use tenure_testkit::servers::redis::{RedisCluster, RedisSentinel, RedisServer};
 
 /// Puts words in the place of what is measured, and of what is different from server to server.
@@ -19,6 +22,7 @@ fn approved(done: &Done, site: &Site) -> String {
         (r#""version":"[0-9.]+""#, r#""version":"[VERSION]""#),
         (r"\d+\.\d\d ms", "[MS] ms"),
         (r"of \d+ round trips", "of [N] round trips"),
+        (r"back \d+ times", "back [N] times"),
         (r"gone through: \d+", "gone through: [N]"),
         (r"is \d+\.\d{3} s (behind|ahead of)", "is [S] s from"),
         (r"take \d+\.\d{3} s", "take [S] s"),
@@ -163,12 +167,16 @@ fn what_may_not_be_asked_is_not_known_and_the_missing_right_is_named() {
 #[test]
 fn a_ttl_that_the_way_to_the_server_does_not_bear_is_told() {
     let server = RedisServer::start();
-    let site = Site::with(&server.url());
-    let ttl = |ttl: &str| {
-        let report = site.json(["doctor", "--json", "--ttl", ttl]);
+    let far = FaultProxy::start(server.port());
+    far.set_both(Fault::Delay { by: Duration::from_millis(20), jitter: Duration::ZERO });
+    let site = Site::with(&format!("redis://127.0.0.1:{}", far.port()));
+    let judged = |ttl: &str| {
+        let report = site.tenure(["doctor", "--json", "--ttl", ttl]).json();
         let all = report["stores"][0]["measurements"].as_array().unwrap().clone();
-        let found = all.into_iter().find(|finding| finding["what"] == "round_trip").unwrap();
-        found["facts"]["ttl_ms"].as_u64().unwrap()
+        all.into_iter().find(|finding| finding["what"] == "round_trip").unwrap()
     };
-    assert_eq!(ttl("1m"), 60_000);
+    let short = judged("200ms");
+    assert_eq!((&short["standing"], &short["facts"]["ttl_ms"]), (&"bad".into(), &200.into()));
+    assert!(40_000 <= short["facts"]["p50_us"].as_u64().unwrap(), "{short}");
+    assert_ne!(judged("10m")["standing"], "bad");
 }
