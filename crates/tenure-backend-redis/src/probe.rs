@@ -6,23 +6,24 @@
 mod asked;
 mod judged;
 mod rights;
+mod servers;
 mod timing;
 mod tried;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{RedisResult, Value};
 use tenure_core::{Error, ErrorKind, Finding, LockName, Result, Standing, Token};
 
 use crate::backend::RedisBackend;
 use crate::config::Place;
 use crate::error;
 use crate::keys::Keys;
-use crate::wire::{Node, Wire};
 
-/// How long one question may take, and how long all of them.
-const PATIENCE: Duration = Duration::from_secs(3);
+use self::asked::Asked;
+use self::servers::Servers;
+
+/// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
 impl RedisBackend {
@@ -47,7 +48,7 @@ impl RedisBackend {
 
     async fn look(&self, ttl: Duration) -> Result<Vec<Finding>> {
         let mut probe = Probe::open(self).await?;
-        let mut findings = probe.servers().await?;
+        let mut findings = probe.of_servers().await;
         findings.extend([probe.rights().await, probe.lock().await, probe.messages().await]);
         findings.extend([probe.list().await, probe.round_trip(ttl).await]);
         probe.clean_up().await;
@@ -73,10 +74,10 @@ const ORDER: [&str; 13] = [
     "timeouts",
 ];
 
-/// A connection of its own, and a lock that nobody else uses.
+/// Connections of its own, and a lock that nobody else uses.
 struct Probe<'a> {
     backend: &'a RedisBackend,
-    wire: Wire,
+    servers: Servers,
     name: LockName,
     keys: Keys,
 }
@@ -84,23 +85,19 @@ struct Probe<'a> {
 impl<'a> Probe<'a> {
     async fn open(backend: &'a RedisBackend) -> Result<Self> {
         let config = backend.config();
-        let wire = Wire::open(config, Arc::new(|_| {})).await;
+        let servers = Servers::open(&config.place).await.map_err(|e| error::not_sent(&e))?;
         let name = LockName::new(format!("tenure-doctor-{}", Token::random().member().holder()))?;
         let keys = Keys::of(&config.prefix, &name, config.is_cluster())?;
-        Ok(Self { backend, wire: wire.map_err(|e| error::not_sent(&e))?, name, keys })
+        Ok(Self { backend, servers, name, keys })
     }
 
-    /// One answer, or what the server said instead.
-    async fn ask(&mut self, words: &[&str]) -> Result<Value, redis::RedisError> {
-        bounded(self.wire.send(&command(words))).await
-    }
-
-    async fn ask_at(&mut self, node: &Node, words: &[&str]) -> Result<Value, redis::RedisError> {
-        bounded(self.wire.send_to(node, command(words))).await
+    /// One answer of whoever has the lock, or what it said instead.
+    async fn ask(&mut self, words: &[&str]) -> RedisResult<Value> {
+        self.servers.ask(words).await
     }
 
     /// What the servers say of themselves.
-    async fn servers(&mut self) -> Result<Vec<Finding>> {
+    async fn of_servers(&mut self) -> Vec<Finding> {
         let config = self.backend.config();
         let (is_cluster, wanted) = (config.is_cluster(), config.min_replicas);
         let sentinels = match &config.place {
@@ -108,17 +105,16 @@ impl<'a> Probe<'a> {
             _ => None,
         };
         let mut all = Vec::new();
-        for node in self.wire.primaries().await? {
-            let asked = self.look_at(&node).await;
+        for server in self.servers.all() {
+            let asked = Asked::of(server).await;
             let place = judged::Place { is_cluster, sentinels, min_replicas: wanted };
-            let address = node.map(|(host, port)| format!("{host}:{port}"));
-            all.push((address.unwrap_or_default(), judged::all(&asked, &place)));
+            all.push((server.address(), judged::all(&asked, &place)));
         }
         let mut findings = merged(all);
         if is_cluster {
             findings.push(judged::cluster(self.ask(&["CLUSTER", "INFO"]).await.ok().as_ref()));
         }
-        Ok(findings)
+        findings
     }
 
     /// Leaves nothing behind. What cannot be removed ends by itself within a day.
@@ -127,20 +123,6 @@ impl<'a> Probe<'a> {
         let _ = self.ask(&["DEL", &lock]).await;
         let _ = self.ask(&["DEL", &cell]).await;
     }
-}
-
-fn command(words: &[&str]) -> Cmd {
-    let mut cmd = Cmd::new();
-    for word in words {
-        cmd.arg(word);
-    }
-    cmd
-}
-
-async fn bounded<T>(answer: impl Future<Output = redis::RedisResult<T>>) -> redis::RedisResult<T> {
-    tokio::time::timeout(PATIENCE, answer)
-        .await
-        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
 /// One finding of several servers' about the same: once if they agree, else with the servers' names.

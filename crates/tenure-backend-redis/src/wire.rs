@@ -24,9 +24,6 @@ const RESPONSE: Duration = Duration::from_secs(30);
 /// Takes messages.
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// A node of a cluster; `None` is the server itself.
-pub(crate) type Node = Option<(String, u16)>;
-
 /// A connection that many calls share; clones are the same one.
 #[derive(Clone)]
 pub(crate) enum Wire {
@@ -109,7 +106,7 @@ impl Wire {
     }
 
     /// The primaries of a cluster; of one server itself.
-    pub(crate) async fn primaries(&mut self) -> Result<Vec<Node>> {
+    async fn primaries(&mut self) -> Result<Vec<Option<(String, u16)>>> {
         let Self::Cluster(_) = self else {
             return Ok(vec![None]);
         };
@@ -131,8 +128,7 @@ impl Wire {
         Ok(primaries)
     }
 
-    /// Sends a command to one of them.
-    pub(crate) async fn send_to(&mut self, node: &Node, cmd: Cmd) -> RedisResult<Value> {
+    async fn send_to(&mut self, node: &Option<(String, u16)>, cmd: Cmd) -> RedisResult<Value> {
         match (self, node) {
             (Self::Cluster(connection), Some((host, port))) => {
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };

@@ -6,8 +6,7 @@ use std::time::Duration;
 use redis::Value;
 use tenure_core::clock::{Clock, SystemClock};
 
-use super::Probe;
-use crate::wire::Node;
+use super::servers::Server;
 
 /// How often a server is asked for the time; the fastest answer counts.
 const LOOKS_AT_THE_CLOCK: u32 = 5;
@@ -57,35 +56,38 @@ impl Asked {
     }
 }
 
-impl Probe<'_> {
-    pub(super) async fn look_at(&mut self, node: &Node) -> Asked {
-        let hello = self.ask_at(node, &["HELLO"]).await;
-        let info = self.ask_at(node, &["INFO"]).await;
+impl Asked {
+    /// Asks for everything.
+    pub(super) async fn of(server: &mut Server) -> Self {
+        let hello = server.ask(&["HELLO"]).await;
+        let info = server.ask(&["INFO"]).await;
         let mut question = vec!["CONFIG", "GET"];
         question.extend(SETTINGS);
-        let settings = self.ask_at(node, &question).await;
-        let spikes = self.ask_at(node, &["LATENCY", "LATEST"]).await;
-        Asked {
+        let settings = server.ask(&question).await;
+        let spikes = server.ask(&["LATENCY", "LATEST"]).await;
+        Self {
             hello: hello.map(pairs).unwrap_or_default(),
             info: info.ok().and_then(|info| text(&info)).map(|info| lines(&info)),
             settings: settings.ok().map(pairs),
             spikes: spikes.ok().map(events),
-            clock: self.clock_of(node).await,
+            clock: ClockSeen::of(server).await,
         }
     }
+}
 
-    async fn clock_of(&mut self, node: &Node) -> Option<ClockSeen> {
-        let mut best: Option<ClockSeen> = None;
+impl ClockSeen {
+    async fn of(server: &mut Server) -> Option<Self> {
+        let mut best: Option<Self> = None;
         for _ in 0..LOOKS_AT_THE_CLOCK {
             let (wall, begin) = (SystemClock.wall(), SystemClock.now());
-            let answer = self.ask_at(node, &["TIME"]).await.ok()?;
+            let answer = server.ask(&["TIME"]).await.ok()?;
             let took = SystemClock.now().since(begin);
             let (seconds, micros) = redis::from_redis_value::<(i64, i64)>(answer).ok()?;
-            let server = seconds * 1_000_000 + micros;
+            let theirs = seconds * 1_000_000 + micros;
             let half = i64::try_from(took.as_micros()).ok()? / 2;
-            let ahead = server - (i64::try_from(wall.0).ok()? + half);
+            let ahead = theirs - (i64::try_from(wall.0).ok()? + half);
             if best.is_none_or(|best| half < best.give_or_take) {
-                best = Some(ClockSeen { server, ahead, give_or_take: half });
+                best = Some(Self { server: theirs, ahead, give_or_take: half });
             }
         }
         best

@@ -1,13 +1,10 @@
 //! Whether this user may do all that locks need: each command is tried, on a lock of our own.
 
-use std::sync::Arc;
-
 use redis::{ErrorKind, RedisError};
 use tenure_core::{Finding, Standing};
 
+use super::Probe;
 use super::judged::good;
-use super::{Probe, bounded};
-use crate::wire::Wire;
 
 /// What the channels' names begin with.
 const CHANNEL: &str = "tenure:wake:";
@@ -50,14 +47,10 @@ impl Probe<'_> {
                 }
             }
         }
-        missing.extend(self.subscribing(&channel).await);
+        if let Err(error) = self.servers.listen(&channel).await {
+            missing.extend(Missing::of(&error, "&", "SUBSCRIBE"));
+        }
         told(&user, &missing, &lock_rule)
-    }
-
-    async fn subscribing(&mut self, channel: &str) -> Option<Missing> {
-        let mut wire = bounded(Wire::open(self.backend.config(), Arc::new(|_| {}))).await.ok()?;
-        let error = bounded(wire.subscribe(channel)).await.err()?;
-        Missing::of(&error, "&", "SUBSCRIBE")
     }
 }
 
