@@ -3,7 +3,7 @@
 use std::fmt;
 
 use redis::io::tcp::TcpSettings;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use tenure_core::{Error, ErrorKind, Result};
 
 const KNOWN: &str = "prefix, min_replicas";
@@ -155,12 +155,7 @@ impl RedisConfig {
             Place::Node(node) => {
                 let db = node.redis_settings().db();
                 let db = if db == 0 { String::new() } else { format!("/{db}") };
-                let scheme = match node.addr() {
-                    ConnectionAddr::Unix(_) => "redis+unix",
-                    ConnectionAddr::TcpTls { .. } => "rediss",
-                    _ => "redis",
-                };
-                format!("{scheme}://{}{db}", node.addr())
+                format!("redis://{}{db}", node.addr())
             }
             Place::Sentinel { sentinels, service, .. } => {
                 format!("redis+sentinel://{}/{service}", hosts(sentinels))
@@ -250,7 +245,6 @@ mod tests {
     fn addresses_are_read_and_shown_without_credentials() {
         assert_eq!(masked("redis://:secret@db:6380/2"), "redis://db:6380/2");
         assert_eq!(masked("redis://user:secret@db"), "redis://db:6379");
-        assert_eq!(masked("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
         assert_eq!(
             masked("redis+sentinel://:secret@a,b:1/main/3"),
             "redis+sentinel://a:26379,b:1/main"

@@ -14,7 +14,7 @@ pub(crate) struct Stores {
 }
 
 /// What a store's URL begins with, and whether this build has it.
-const SCHEMES: [(&str, bool); 16] = [
+const SCHEMES: [(&str, bool); 18] = [
     ("file", cfg!(feature = "file")),
     ("memory", cfg!(feature = "memory")),
     ("off", cfg!(feature = "memory")),
@@ -23,6 +23,8 @@ const SCHEMES: [(&str, bool); 16] = [
     ("redis+unix", cfg!(feature = "redis")),
     ("redis+sentinel", cfg!(feature = "redis")),
     ("redis+cluster", cfg!(feature = "redis")),
+    ("rediss+sentinel", cfg!(feature = "redis-tls")),
+    ("rediss+cluster", cfg!(feature = "redis-tls")),
     ("redlock", false),
     ("postgres", false),
     ("postgresql", false),

@@ -56,7 +56,7 @@ fn known() -> Vec<&'static str> {
             cfg!(feature = "redis"),
             &["redis://host", "redis+sentinel://host/service", "redis+cluster://host"],
         ),
-        (cfg!(feature = "redis-tls"), &["rediss://host"]),
+        (cfg!(feature = "redis-tls"), &["rediss://host and the like"]),
         (cfg!(feature = "memory"), &["memory:", "off:"]),
     ]
     .into_iter()

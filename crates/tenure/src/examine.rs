@@ -27,7 +27,8 @@ pub async fn examine(url: &str, ttl: Duration, worker: Worker<'_>) -> Result<Vec
             tenure_backend_file::probe::measure(config.path(), worker)
         }
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster" => {
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster"
+        | "rediss+sentinel" | "rediss+cluster" => {
             tenure_backend_redis::RedisBackend::open(url)?.examine(ttl).await
         }
         _ => {

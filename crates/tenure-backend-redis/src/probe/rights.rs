@@ -5,6 +5,7 @@ use tenure_core::{Finding, Standing};
 
 use super::Probe;
 use super::judged::good;
+use crate::config::Place;
 
 /// What the channels' names begin with.
 const CHANNEL: &str = "tenure:wake:";
@@ -40,11 +41,20 @@ impl Probe<'_> {
                 missing.extend(Missing::of(&error, on, words[0]));
             }
         }
-        if 0 < self.backend.config().min_replicas {
-            for words in [&["EXISTS", &cell][..], &["WAIT", "0", "1"]] {
-                if let Err(error) = self.ask(words).await {
-                    missing.extend(Missing::of(&error, "", words[0]));
-                }
+        let config = self.backend.config();
+        let of_replicas: &[&[&str]] = &[&["EXISTS", &cell], &["WAIT", "0", "1"]];
+        let of_cluster: &[&[&str]] =
+            &[&["ASKING"], &["CLUSTER", "SLOTS"], &["CLUSTER", "NODES"], &["CLUSTER", "INFO"]];
+        let of_sentinel: &[&[&str]] = &[&["ROLE"]];
+        let further = [
+            (0 < config.min_replicas, of_replicas),
+            (config.is_cluster(), of_cluster),
+            (matches!(config.place, Place::Sentinel { .. }), of_sentinel),
+        ];
+        for words in further.iter().filter(|(asked, _)| *asked).flat_map(|(_, words)| *words) {
+            if let Err(error) = self.ask(words).await {
+                let rule = if words[0] == "CLUSTER" { words.join("|") } else { words[0].into() };
+                missing.extend(Missing::of(&error, "", &rule));
             }
         }
         if let Err(error) = self.servers.listen(&channel).await {
