@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult,
     Value,
@@ -36,16 +35,29 @@ impl Servers {
         let all = match place {
             Place::Node(info) => vec![Server::open(info.clone()).await?],
             Place::Sentinel { sentinels, service, node } => {
-                let mut sentinel = Sentinel::build(sentinels.clone())?;
-                let node = SentinelNodeConnectionInfo::default()
-                    .set_redis_connection_info(node.redis_settings().clone())
-                    .set_tcp_settings(node.tcp_settings().clone());
-                let primary = bounded(sentinel.async_master_for(service, Some(&node))).await?;
-                vec![Server::open(primary.get_connection_info().clone()).await?]
+                let (host, port) = Self::named_by(sentinels, service).await?;
+                vec![Server::open(beside(node, host, port)).await?]
             }
             Place::Cluster(nodes) => Self::of_cluster(nodes).await?,
         };
         Ok(Self { all, home: 0 })
+    }
+
+    /// Where the first Sentinel that answers says that the primary is.
+    async fn named_by(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<(String, u16)> {
+        let mut failed = None;
+        for sentinel in sentinels {
+            let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", service];
+            let answer = match Server::open(sentinel.clone()).await {
+                Ok(mut sentinel) => sentinel.ask(&question).await,
+                Err(error) => Err(error),
+            };
+            match answer.and_then(|answer| Ok(redis::from_redis_value(answer)?)) {
+                Ok(address) => return Ok(address),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
     }
 
     async fn of_cluster(nodes: &[ConnectionInfo]) -> RedisResult<Vec<Server>> {
@@ -132,7 +144,7 @@ impl Server {
         }
         let mut servers = Vec::new();
         for (host, port) in addresses {
-            servers.push(Self::open(self.beside(host, port)).await?);
+            servers.push(Self::open(beside(&self.info, host, port)).await?);
         }
         match servers.is_empty() {
             true => Err(io::Error::from(io::ErrorKind::NotFound).into()),
@@ -146,18 +158,18 @@ impl Server {
             _ => "127.0.0.1".to_owned(),
         }
     }
+}
 
-    /// How to connect to another server that is like this one.
-    fn beside(&self, host: String, port: u16) -> ConnectionInfo {
-        let address = match self.info.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                let (insecure, tls_params) = (*insecure, tls_params.clone());
-                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        self.info.clone().set_addr(address)
-    }
+/// How to connect to another server that is like this one.
+fn beside(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    info.clone().set_addr(address)
 }
 
 async fn bounded<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
