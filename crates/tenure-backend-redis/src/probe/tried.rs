@@ -20,7 +20,7 @@ const CYCLES: (usize, Duration) = (50, Duration::from_secs(1));
 /// Long enough for one who looks.
 const TTL: Duration = Duration::from_secs(10);
 /// How long a message may take.
-const MESSAGE: Duration = Duration::from_secs(2);
+const MESSAGE: Duration = Duration::from_secs(5);
 /// How many keys a look at the listing goes through.
 const KEYS: usize = 100;
 

@@ -180,7 +180,7 @@ async fn findings(url: &str, ttl: Duration) -> Outcome<Vec<Finding>> {
         command.arg("probe-worker").arg(directory).arg(role).arg(number.to_string());
         command
     };
-    Ok(tenure::examine(url, ttl, &worker).await?)
+    Ok(tenure::examine(url, ttl, Some(&worker)).await?)
 }
 
 /// One of the processes that the measuring is done with.
