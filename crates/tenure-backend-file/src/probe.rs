@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::time::ClockId;
-use tenure_core::{Error, Result};
+use tenure_core::{Error, Finding, Result};
 
 use crate::error;
 use crate::platform;
@@ -38,20 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How old what an interrupted probe left behind must be to be swept away.
 const LITTER: Duration = Duration::from_secs(300);
 
-/// One thing that was measured.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Finding {
-    /// What was measured, in one word: `create`, `rename`, `replace`, `flock`, `staleness` or
-    /// `clock`.
-    pub what: &'static str,
-    /// Whether the mount does what locks need.
-    pub passed: bool,
-    /// What was seen, in a sentence.
-    pub detail: String,
-}
-
-/// Measures the directory of a file store; takes about a second.
+/// Measures the directory of a file store; takes about a second. The findings are about `create`,
+/// `rename`, `replace`, `flock`, `staleness` and `clock`.
 ///
 /// `worker` makes the command of one worker process: a program that calls [`work`] with the same
 /// directory, role and number, and ends then.

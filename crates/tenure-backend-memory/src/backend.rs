@@ -12,7 +12,7 @@ use tenure_core::backend::{
 };
 use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::machine::{Cell, Effects, Now, Turn};
-use tenure_core::{Capabilities, Fence, Listeners, LockName, Micros, Result, Seats, View};
+use tenure_core::{Capabilities, Fence, Listeners, LockName, Micros, Recall, Result, Seats, View};
 
 use crate::failures::{Failure, Failures, Operation};
 
@@ -55,6 +55,7 @@ impl MemoryBackend {
         let mut capabilities = Capabilities::full("memory");
         capabilities.between_processes = false;
         capabilities.between_hosts = false;
+        capabilities.after_restart = Recall::Nothing;
         Self {
             capabilities,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),

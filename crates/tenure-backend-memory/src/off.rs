@@ -9,7 +9,9 @@ use tenure_core::backend::{
     Renewal, Value, Verdict,
 };
 use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{Capabilities, EndsWith, Error, Fence, LockName, Result, Seats, View, Wakes};
+use tenure_core::{
+    Capabilities, EndsWith, Error, Fence, LockName, Recall, Result, Seats, View, Wakes,
+};
 
 /// A store that is switched off. It warns once, when it is made.
 ///
@@ -35,6 +37,7 @@ impl OffBackend {
         capabilities.ends_with = EndsWith::Nothing;
         capabilities.between_processes = false;
         capabilities.between_hosts = false;
+        capabilities.after_restart = Recall::Nothing;
         Self { capabilities, clock: SystemClock, fence: AtomicU64::new(0) }
     }
 

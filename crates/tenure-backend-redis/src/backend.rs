@@ -9,7 +9,7 @@ use tenure_core::backend::{
     Verdict,
 };
 use tenure_core::{
-    Capabilities, Details, Error, ErrorKind, Listeners, LockName, Result, Seats, View,
+    Capabilities, Details, Error, ErrorKind, Listeners, LockName, Recall, Result, Seats, View,
 };
 
 use crate::config::RedisConfig;
@@ -50,9 +50,13 @@ impl RedisBackend {
             None => Scripts::new(),
         };
         let store = Store { config, scripts, listeners: Listeners::default() };
+        let mut capabilities = Capabilities::full("redis");
+        // As it writes to its disk, and as its replicas follow: `examine` looks at both.
+        capabilities.after_restart = Recall::Some;
+        capabilities.after_failover = Some(Recall::Some);
         Self {
             links: Links::new(Arc::new(store)),
-            capabilities: Capabilities::full("redis"),
+            capabilities,
             address,
             details: Written::default(),
         }
@@ -66,7 +70,7 @@ impl RedisBackend {
         Ok(Self::new(RedisConfig::from_url(url)?))
     }
 
-    fn config(&self) -> &RedisConfig {
+    pub(crate) fn config(&self) -> &RedisConfig {
         &self.links.store().config
     }
 

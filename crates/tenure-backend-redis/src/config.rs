@@ -136,6 +136,15 @@ impl RedisConfig {
         matches!(self.place, Place::Cluster(_))
     }
 
+    /// As whom the servers know us.
+    pub(crate) fn user(&self) -> &str {
+        let node = match &self.place {
+            Place::Node(node) | Place::Sentinel { node, .. } => Some(node),
+            Place::Cluster(nodes) => nodes.first(),
+        };
+        node.and_then(|node| node.redis_settings().username()).unwrap_or("default")
+    }
+
     /// The address without credentials.
     pub(crate) fn masked(&self) -> String {
         let hosts = |nodes: &[ConnectionInfo]| {

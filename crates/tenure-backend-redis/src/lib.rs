@@ -8,7 +8,7 @@
 //!
 //! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
 //! is sent and said, `wire` for a connection, `link` for calls that share one, `links` for one link
-//! per runtime, `backend` for the verbs.
+//! per runtime, `backend` for the verbs, `probe` for what a deployment makes of the promises.
 
 mod config;
 mod keys;
@@ -21,6 +21,8 @@ mod links;
 mod link;
 mod wire;
 mod push;
+
+mod probe;
 
 mod error;
 

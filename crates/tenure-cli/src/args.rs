@@ -34,7 +34,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
-    /// Where the locks are kept: file:///dir, memory:, off:
+    /// Where the locks are kept: file:///dir, redis://host, redis+sentinel://…, redis+cluster://…,
+    /// memory:, off:
     ///
     /// Without it tenure.toml says so, and without that it is a directory of this user's.
     #[arg(long, global = true, value_name = "URL", env = "TENURE_STORE", hide_env_values = true)]
@@ -298,6 +299,11 @@ pub(crate) struct Doctor {
     /// Only say what the store promises; measure nothing
     #[arg(long)]
     pub(crate) no_measure: bool,
+
+    /// The ttl of the locks that are to live there [default: 30s]
+    #[arg(long, value_name = "DUR", env = "TENURE_TTL", value_parser = values::ttl)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) ttl: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -158,7 +158,11 @@ impl From<Error> for Box<Failure> {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let text = cause.to_string();
+            // What was said already is not said again.
+            if !message.ends_with(&text) && !causes.contains(&text) {
+                causes.push(text);
+            }
             source = cause.source();
         }
         Box::new(Failure {

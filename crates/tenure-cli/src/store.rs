@@ -14,14 +14,17 @@ pub(crate) struct Stores {
 }
 
 /// What a store's URL begins with, and whether this build has it.
-const SCHEMES: [(&str, bool); 15] = [
+const SCHEMES: [(&str, bool); 18] = [
     ("file", cfg!(feature = "file")),
     ("memory", cfg!(feature = "memory")),
     ("off", cfg!(feature = "memory")),
-    ("redis", false),
-    ("rediss", false),
-    ("redis+sentinel", false),
-    ("redis+cluster", false),
+    ("redis", cfg!(feature = "redis")),
+    ("rediss", cfg!(feature = "redis-tls")),
+    ("redis+unix", cfg!(feature = "redis")),
+    ("redis+sentinel", cfg!(feature = "redis")),
+    ("redis+cluster", cfg!(feature = "redis")),
+    ("rediss+sentinel", cfg!(feature = "redis-tls")),
+    ("rediss+cluster", cfg!(feature = "redis-tls")),
     ("redlock", false),
     ("postgres", false),
     ("postgresql", false),
@@ -163,15 +166,15 @@ mod tests {
     #[test]
     fn other_stores_are_refused_without_showing_their_passwords() {
         for url in
-            ["redis://u:hunter2@host", "postgres://u:hunter2@h/d", "host=h password=hunter2", ""]
+            ["etcd://u:hunter2@host", "postgres://u:hunter2@h/d", "host=h password=hunter2", ""]
         {
             let failure = refused(url);
             assert_eq!(failure.code, code::USAGE, "{url}");
             assert!(!format!("{failure:?}").contains("hunter2"));
         }
-        let failure = refused("redis://host");
-        assert_eq!(failure.message, "this build of tenure does not know redis: stores");
-        assert_eq!(failure.store.as_deref(), Some("redis:…"));
+        let failure = refused("etcd://host");
+        assert_eq!(failure.message, "this build of tenure does not know etcd: stores");
+        assert_eq!(failure.store.as_deref(), Some("etcd:…"));
     }
 
     #[test]

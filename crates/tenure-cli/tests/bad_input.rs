@@ -203,9 +203,9 @@ fn commands_that_are_none() {
 #[test]
 fn stores_that_are_none() {
     for url in [
-        "redis://u:hunter2@h",
-        "rediss://h",
-        "redis+sentinel://h",
+        "redis://u:hunter2@h:port",
+        "redis://u:hunter2@h?prefx=hunter2",
+        "redis+sentinel://u:hunter2@h",
         "redlock://a,b,c",
         "postgres://u:hunter2@h/d",
         "host=h dbname=d password=hunter2",

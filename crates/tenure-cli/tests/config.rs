@@ -159,14 +159,14 @@ fn a_file_that_names_no_store_is_wrong() {
 fn doctor_tells_of_all_stores_if_one_cannot_be_opened() {
     let site = Site::new();
     let text =
-        format!("store = '{}'\n[[route]]\nprefix = 'a/'\nstore = 'redis://u:p@h/0'\n", site.url());
+        format!("store = '{}'\n[[route]]\nprefix = 'a/'\nstore = 'etcd://u:p@h/0'\n", site.url());
     write(&site, "work/tenure.toml", &text);
     let run = done(&mut bare(&site, &["doctor", "--no-measure", "--json"]));
     assert_eq!(run.code, 78, "{}", run.stderr);
     let (report, stores) = (run.json(), &run.json()["stores"]);
     assert_eq!(report["ok"], false);
     assert_eq!((&stores[0]["up"], &stores[0]["error"]), (&true.into(), &serde_json::Value::Null));
-    assert_eq!((&stores[1]["up"], &stores[1]["store"]), (&false.into(), &"redis:…".into()));
+    assert_eq!((&stores[1]["up"], &stores[1]["store"]), (&false.into(), &"etcd:…".into()));
     assert!(stores[1]["error"].as_str().unwrap().contains("line 4"), "{report}");
 }
 

@@ -136,7 +136,7 @@ fn stores() {
     both("error-key", &Site::with("off:"), &["key", "x"]);
     both("error-path", &Site::with("/tmp/foo"), &["status", "x"]);
     both("error-not-a-directory", &Site::with("file:///dev/null"), &["status", "x"]);
-    both("error-store", &Site::with("redis://u:p@h/0"), &["status", "x"]);
+    both("error-store", &Site::with("etcd://u:p@h/0"), &["status", "x"]);
     both("error-unsupported", &Site::with("off:"), &["list"]);
 }
 

@@ -41,6 +41,19 @@ pub enum JudgedBy {
     Observation,
 }
 
+/// What a store still knows of its locks after it was down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Recall {
+    /// Everything that it answered.
+    All,
+    /// What it had written down or copied by then: a lock that it forgot may be granted again.
+    Some,
+    /// Nothing: all locks are free.
+    Nothing,
+}
+
 /// What a store can do.
 ///
 /// What is `false` here is answered with `Unsupported` before anything is sent; the conformance
@@ -86,6 +99,10 @@ pub struct Capabilities {
     pub between_processes: bool,
     /// The locks are seen by other hosts.
     pub between_hosts: bool,
+    /// What it knows after it was started anew.
+    pub after_restart: Recall,
+    /// What it knows after another server took over; `None` if there is no other.
+    pub after_failover: Option<Recall>,
 }
 
 impl Capabilities {
@@ -112,6 +129,8 @@ impl Capabilities {
             proves_death: false,
             between_processes: true,
             between_hosts: true,
+            after_restart: Recall::All,
+            after_failover: None,
         }
     }
 }

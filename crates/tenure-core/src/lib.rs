@@ -9,6 +9,7 @@ mod token;
 mod owner;
 mod error;
 mod capability;
+mod finding;
 mod view;
 
 pub mod machine;
@@ -48,9 +49,10 @@ mod sync {
 /// The longest value a lock keeps, in bytes.
 pub const VALUE_MAX: usize = 1024 * 1024;
 
-pub use capability::{Capabilities, EndsWith, JudgedBy, Wakes};
+pub use capability::{Capabilities, EndsWith, JudgedBy, Recall, Wakes};
 pub use conflict::{Conflict, RetryConfig};
 pub use error::{Error, ErrorKind, Result};
+pub use finding::{Finding, Standing};
 pub use guard::{LockGuard, LockWatch, NotReleased};
 pub use held::LockToken;
 pub use listeners::Listeners;

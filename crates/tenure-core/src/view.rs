@@ -150,12 +150,16 @@ impl ValueView {
     }
 }
 
-/// A store time as RFC 3339 text in UTC with milliseconds.
+/// A store time as RFC 3339 text in UTC with milliseconds; zero is a time that nobody knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Utc(pub Micros);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Micros(0) {
+            // Of a holder that is another program, say.
+            return f.write_str("unknown");
+        }
         let time =
             i64::try_from(self.0.0).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
         match time {
@@ -171,7 +175,8 @@ mod tests {
 
     #[test]
     fn times_read_as_utc() {
-        assert_eq!(Utc(Micros(0)).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Utc(Micros(1)).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Utc(Micros(0)).to_string(), "unknown");
         assert_eq!(Utc(Micros(1_709_210_096_789_000)).to_string(), "2024-02-29T12:34:56.789Z");
         assert_eq!(Utc(Micros(4_102_444_799_999_999)).to_string(), "2099-12-31T23:59:59.999Z");
     }

@@ -44,8 +44,25 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
             Ok(Arc::new(tenure_backend_redis::RedisBackend::open(url)?))
         }
         _ => Err(Error::new(ErrorKind::Invalid, "this URL names no store that this build knows")
-            .with_help("known are file:///dir, memory: and off:")),
+            .with_help(format!("known are {}", known().join(", ")))),
     }
+}
+
+/// What the URLs of this build look like.
+fn known() -> Vec<&'static str> {
+    [
+        (cfg!(feature = "file"), &["file:///dir"][..]),
+        (
+            cfg!(feature = "redis"),
+            &["redis://host", "redis+sentinel://host/service", "redis+cluster://host"],
+        ),
+        (cfg!(feature = "redis-tls"), &["rediss://host and the like"]),
+        (cfg!(feature = "memory"), &["memory:", "off:"]),
+    ]
+    .into_iter()
+    .filter(|(built, _)| *built)
+    .flat_map(|(_, urls)| urls.iter().copied())
+    .collect()
 }
 
 /// The URL of the store that is used when none is named: a directory of this user's.

@@ -22,6 +22,12 @@ mod memory {
     mod troubleshooting {}
 }
 
+#[cfg(feature = "redis")]
+mod redis {
+    #[doc = include_str!("../../../docs/guide/redis.md")]
+    mod redis_page {}
+}
+
 #[cfg(feature = "file")]
 mod file {
     #[doc = include_str!("../../../README.md")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tenure::backend::DynBackend;
-use tenure::{Capabilities, EndsWith, JudgedBy, Wakes};
+use tenure::{Capabilities, EndsWith, JudgedBy, Recall, Wakes};
 
 const BEGIN: &str = "<!-- guarantees -->\n";
 const END: &str = "<!-- /guarantees -->";
@@ -26,7 +26,8 @@ fn the_readme_shows_what_the_stores_declare() {
 fn table() -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = format!("file://{}", dir.path().display());
-    let stores: Vec<Arc<dyn DynBackend>> = [file.as_str(), "memory:", "off:"]
+    // Nothing is sent: what a store declares is known before it is reached.
+    let stores: Vec<Arc<dyn DynBackend>> = [&file, "redis://127.0.0.1", "memory:", "off:"]
         .iter()
         .map(|url| tenure::open(url).expect("it opens"))
         .collect();
@@ -64,6 +65,10 @@ fn table() -> String {
         if c.proves_death { "at once, proven by the kernel" } else { "as a silent one's" }
             .to_owned()
     });
+    row("after a restart of the store", &|c| remembers(c.after_restart).to_owned());
+    row("after a fail-over of the store", &|c| {
+        c.after_failover.map_or("there is none", remembers).to_owned()
+    });
     row("waiters are woken by", &|c| {
         match c.wakes {
             Wakes::Push => "a message",
@@ -79,6 +84,14 @@ fn table() -> String {
     row("list, watch", &|c| yes(c.list));
     row("ttl", &|c| format!("{:?} – {} d", c.ttl_min, c.ttl_max.as_secs() / 86_400));
     table
+}
+
+fn remembers(recall: Recall) -> &'static str {
+    match recall {
+        Recall::All => "every lock is known",
+        Recall::Nothing => "no lock is known",
+        _ => "the latest grants may be forgotten",
+    }
 }
 
 fn yes(can: bool) -> String {

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Clocks, Finding, RACERS};
+use tenure_core::{Finding, Standing};
+
+use super::{Clocks, RACERS};
 
 /// By how much a lease is shortened for clocks that run unevenly: the drift that promises allow.
 const DRIFT: f64 = 0.01;
+
+fn finding(what: &'static str, passed: bool, detail: String) -> Finding {
+    Finding::new(what, if passed { Standing::Good } else { Standing::Bad }, detail)
+}
 
 /// Every round has one winner. One without any is harmless: a lost reply, which locks recognise.
 pub(super) fn race(what: &'static str, wins: &[Vec<u32>], rounds: u32, verb: &str) -> Finding {
@@ -23,7 +29,7 @@ pub(super) fn race(what: &'static str, wins: &[Vec<u32>], rounds: u32, verb: &st
     } else {
         format!("{rounds} names, each {verb} by exactly one of {RACERS} processes ({shares})")
     };
-    Finding { what, passed: twice == 0, detail }
+    finding(what, twice == 0, detail)
 }
 
 /// `seen` is how often was read, found nothing, found a mixture, and found an older one.
@@ -31,7 +37,7 @@ pub(super) fn replaced(seen: &str, replacements: u64) -> Finding {
     let counts: Vec<u64> = seen.split(' ').filter_map(|count| count.parse().ok()).collect();
     let &[reads, missing, torn, backwards] = counts.as_slice() else {
         let detail = "the reader did not report".to_owned();
-        return Finding { what: "replace", passed: false, detail };
+        return finding("replace", false, detail);
     };
     let passed = missing + torn + backwards == 0;
     let detail = if passed {
@@ -43,7 +49,7 @@ pub(super) fn replaced(seen: &str, replacements: u64) -> Finding {
             "of {reads} reads {missing} found no file, {torn} a half-written one, {backwards} an older one"
         )
     };
-    Finding { what: "replace", passed, detail }
+    finding("replace", passed, detail)
 }
 
 pub(super) fn flock(seen: bool, freed_after: Option<Duration>) -> Finding {
@@ -58,7 +64,7 @@ pub(super) fn flock(seen: bool, freed_after: Option<Duration>) -> Finding {
             ),
         ),
     };
-    Finding { what: "flock", passed, detail }
+    finding("flock", passed, detail)
 }
 
 /// A holder must be seen to live well within its ttl; the shortest ttl is 100 ms.
@@ -67,7 +73,7 @@ pub(super) fn staleness(beats: u32, longest: Duration) -> Finding {
         "{beats} signs of life of another process on this host were seen, the slowest after {:.1} ms",
         longest.as_secs_f64() * 1e3
     );
-    Finding { what: "staleness", passed: beats != 0, detail }
+    finding("staleness", beats != 0, detail)
 }
 
 pub(super) fn clock(begin: Clocks, end: Clocks, mount_ahead: i128) -> Finding {
@@ -82,7 +88,7 @@ pub(super) fn clock(begin: Clocks, end: Clocks, mount_ahead: i128) -> Finding {
         DRIFT * 100.0,
         rounded(ahead)
     );
-    Finding { what: "clock", passed: off < DRIFT, detail }
+    finding("clock", off < DRIFT, detail)
 }
 
 /// Two decimals, and no minus before zero: files are stamped by a clock that ticks coarsely.
@@ -97,25 +103,25 @@ mod tests {
 
     #[test]
     fn a_name_with_two_winners_is_a_broken_mount() {
-        assert!(race("rename", &[vec![0, 2], vec![1]], 3, "moved").passed);
-        assert!(race("rename", &[vec![0], vec![2]], 3, "moved").passed);
+        assert!(race("rename", &[vec![0, 2], vec![1]], 3, "moved").passed());
+        assert!(race("rename", &[vec![0], vec![2]], 3, "moved").passed());
         let broken = race("rename", &[vec![0, 1], vec![1]], 2, "moved");
-        assert!(!broken.passed);
+        assert!(!broken.passed());
         assert_eq!(broken.detail, "1 of 2 names were moved by more than one process");
     }
 
     #[test]
     fn a_reader_that_saw_anything_odd_fails_the_mount() {
-        assert!(replaced("100 0 0 0", 5).passed);
+        assert!(replaced("100 0 0 0", 5).passed());
         for odd in ["100 1 0 0", "100 0 1 0", "100 0 0 1", "", "x"] {
-            assert!(!replaced(odd, 5).passed, "{odd}");
+            assert!(!replaced(odd, 5).passed(), "{odd}");
         }
     }
 
     #[test]
     fn a_lock_must_be_seen_and_must_end_with_its_process() {
-        assert!(flock(true, Some(Duration::ZERO)).passed);
-        assert!(!flock(true, None).passed);
-        assert!(!flock(false, Some(Duration::ZERO)).passed);
+        assert!(flock(true, Some(Duration::ZERO)).passed());
+        assert!(!flock(true, None).passed());
+        assert!(!flock(false, Some(Duration::ZERO)).passed());
     }
 }

@@ -2,11 +2,13 @@
 
 mod guarantees;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value as Json;
-use tenure::{Capabilities, LockManager};
+use serde_json::{Map, Value as Json};
+use tenure::{Capabilities, Finding, LockManager, Standing, Ttl};
 
 use self::guarantees::{Guarantee, guarantees};
 use crate::app::App;
@@ -45,15 +47,28 @@ struct Store {
 struct Measurement {
     what: &'static str,
     passed: bool,
+    standing: Standing,
     detail: String,
+    help: Option<String>,
+    facts: Map<String, Json>,
+}
+
+impl From<Finding> for Measurement {
+    fn from(finding: Finding) -> Self {
+        let passed = finding.passed();
+        let Finding { what, standing, detail, help, facts, .. } = finding;
+        Self { what, passed, standing, detail, help, facts }
+    }
 }
 
 pub(crate) async fn doctor(app: &App, args: Doctor) -> Outcome {
+    let ttl = args.ttl.or(app.config.ttl).unwrap_or(Ttl::DEFAULT.get());
+    let measures = (!args.no_measure).then_some(ttl);
     let mut stores = Vec::new();
     // A store with something wrong keeps nobody from looking at the others.
     for place in app.stores.under("", &app.config)? {
         stores.push(match store::open(&place, None) {
-            Ok(locks) => examined(&locks, &place, !args.no_measure).await,
+            Ok(locks) => examined(&locks, &place, measures).await,
             Err(failure) => Store::default().failed(*failure),
         });
     }
@@ -66,7 +81,7 @@ pub(crate) async fn doctor(app: &App, args: Doctor) -> Outcome {
     Ok(code)
 }
 
-async fn examined(locks: &LockManager, place: &Place, measures: bool) -> Store {
+async fn examined(locks: &LockManager, place: &Place, measures: Option<Duration>) -> Store {
     let health = locks.health().await;
     let can = locks.capabilities();
     let store = Store {
@@ -80,11 +95,12 @@ async fn examined(locks: &LockManager, place: &Place, measures: bool) -> Store {
         guarantees: guarantees(can),
         ..Store::default()
     };
-    if !(store.up && measures) {
+    let Some(ttl) = measures.filter(|_| store.up) else {
         return store;
-    }
-    match measure(&place.url) {
-        Ok(measurements) => {
+    };
+    match findings(&place.url, ttl).await {
+        Ok(findings) => {
+            let measurements: Vec<Measurement> = findings.into_iter().map(Into::into).collect();
             let code = if measurements.iter().all(|m| m.passed) { 0 } else { code::OS };
             Store { measurements, code, ..store }
         }
@@ -136,43 +152,35 @@ fn shown(store: &Store) -> String {
         |g: &Guarantee| vec![format!("  {}", mark(g.given)), g.topic.to_owned(), g.says.clone()];
     text += &aligned(&store.guarantees.iter().map(rows).collect::<Vec<_>>());
     if !store.measurements.is_empty() {
-        let mark = |passed: bool| if passed { "ok" } else { "BAD" };
-        let rows = |m: &Measurement| {
-            vec![format!("  {}", mark(m.passed)), m.what.to_owned(), safe(&m.detail)]
+        let mark = |standing| match standing {
+            Standing::Good => "ok",
+            Standing::Note => "note",
+            Standing::Bad => "BAD",
+            _ => "?",
         };
-        text += "\nmeasured on this host:\n";
-        text += &aligned(&store.measurements.iter().map(rows).collect::<Vec<_>>());
+        let rows = |m: &Measurement| {
+            let what = m.what.replace('_', " ");
+            let row = vec![format!("  {}", mark(m.standing)), what, safe(&m.detail)];
+            let help = m.help.as_ref().map(|help| format!("→ {}", safe(help)));
+            [row].into_iter().chain(help.map(|help| vec![String::new(), String::new(), help]))
+        };
+        text += "\nmeasured from this host:\n";
+        text += &aligned(&store.measurements.iter().flat_map(rows).collect::<Vec<_>>());
     }
     text
 }
 
-/// Measures the directory of a file store; other stores have nothing to measure here.
-#[cfg(feature = "file")]
-fn measure(url: &str) -> Outcome<Vec<Measurement>> {
-    use tenure::file::{FileConfig, probe};
-    if !url.starts_with("file:") {
-        return Ok(Vec::new());
-    }
-    let config = FileConfig::from_url(url)?;
+/// Looks at the deployment and measures it, as its store knows how.
+async fn findings(url: &str, ttl: Duration) -> Outcome<Vec<Finding>> {
     let program = std::env::current_exe().map_err(|e| {
         Failure::new(code::OS, "system", "this program does not find itself").cause(e)
     })?;
-    let findings = probe::measure(config.path(), |directory, role, number| {
-        let mut command = std::process::Command::new(&program);
+    let worker = |directory: &Path, role: &str, number: u32| {
+        let mut command = Command::new(&program);
         command.arg("probe-worker").arg(directory).arg(role).arg(number.to_string());
         command
-    })?;
-    let measurement = |finding: probe::Finding| Measurement {
-        what: finding.what,
-        passed: finding.passed,
-        detail: finding.detail,
     };
-    Ok(findings.into_iter().map(measurement).collect())
-}
-
-#[cfg(not(feature = "file"))]
-fn measure(_: &str) -> Outcome<Vec<Measurement>> {
-    Ok(Vec::new())
+    Ok(tenure::examine(url, ttl, Some(&worker)).await?)
 }
 
 /// One of the processes that the measuring is done with.

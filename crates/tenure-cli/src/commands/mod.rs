@@ -32,7 +32,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
     // One thread: the command that runs under a lock must be started by the main thread, for the
     // kernel ends it together with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(|e| Failure::new(code::OS, "system", "no event loop can be made").cause(e))?;
     runtime.block_on(async {

@@ -1,7 +1,7 @@
 //! A store's capabilities as sentences.
 
 use serde::Serialize;
-use tenure::{Capabilities, EndsWith, JudgedBy, Wakes};
+use tenure::{Capabilities, EndsWith, JudgedBy, Recall, Wakes};
 
 use crate::output::text::duration;
 
@@ -28,6 +28,8 @@ pub(crate) fn guarantees(can: &Capabilities) -> Vec<Guarantee> {
 fn of_all(can: &Capabilities) -> Vec<Guarantee> {
     vec![
         crash(can),
+        restart(can),
+        failover(can),
         order(can),
         waking(can),
         shared(can),
@@ -67,6 +69,8 @@ fn of_this_process(can: &Capabilities) -> Vec<Guarantee> {
     };
     vec![
         plain("crash", true, "the locks of a process end with it, and so does the store", ""),
+        plain("restart", false, "", "a process that starts again starts without locks"),
+        failover(can),
         order(can),
         waking(can),
         shared(can),
@@ -89,6 +93,8 @@ fn of_none(can: &Capabilities) -> Vec<Guarantee> {
     let no = |topic, says: &str| plain(topic, false, "", says);
     vec![
         no("crash", "a dead process leaves no lock, for there are none"),
+        no("restart", "there is nothing to remember"),
+        no("failover", "there is nothing to take over"),
         no("order", "nobody waits"),
         no("waking", "nobody waits"),
         no("shared", "granted to everybody, like everything"),
@@ -150,6 +156,31 @@ fn crash(can: &Capabilities) -> Guarantee {
         "the lock of a process that died on this host is free at once",
         no,
     )
+}
+
+fn restart(can: &Capabilities) -> Guarantee {
+    let no = match can.after_restart {
+        Recall::Some => {
+            "a restart of the store forgets what was not written down: such a lock may be granted \
+             again while its holder works on"
+        }
+        _ => "a restart of the store forgets all locks",
+    };
+    let given = can.after_restart == Recall::All;
+    plain("restart", given, "a restart of the store forgets no lock", no)
+}
+
+fn failover(can: &Capabilities) -> Guarantee {
+    let (given, says) = match can.after_failover {
+        None => (true, "no other server takes over, and none can forget a lock"),
+        Some(Recall::All) => (true, "a server that takes over knows all locks"),
+        Some(_) => (
+            false,
+            "a replica that takes over may not know of the latest grants: such a lock may be \
+             granted again while its holder works on",
+        ),
+    };
+    Guarantee { topic: "failover", given, says: says.to_owned() }
 }
 
 fn order(can: &Capabilities) -> Guarantee {

@@ -1,0 +1,62 @@
+//! What is left on the server, and for how long.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_backend_redis::RedisBackend;
+use tenure_core::{LockManager, LockRequest};
+use tenure_testkit::servers::redis::RedisServer;
+
+/// A lock that nobody uses is forgotten after a day or two and what it was held for.
+const DAY: Duration = Duration::from_secs(86_400);
+const TTL: Duration = Duration::from_secs(20);
+
+fn milliseconds_left(server: &RedisServer, key: &str) -> u128 {
+    let left: i64 = server.cli(&["PTTL", key]).parse().unwrap();
+    assert!(0 < left, "{key} has no end: {left}");
+    u128::try_from(left).unwrap()
+}
+
+async fn hold_once(server: &RedisServer, name: &str, how: fn(LockRequest) -> LockRequest) {
+    let locks = LockManager::new(Arc::new(RedisBackend::open(&server.url()).unwrap())).unwrap();
+    let guard = how(locks.lock(name).ttl(TTL)).acquire().await.unwrap();
+    let cell = format!("tenure:{{{name}}}");
+    for key in [name, &cell] {
+        assert!(milliseconds_left(server, key) < (3 * DAY).as_millis());
+    }
+    guard.release().await.unwrap();
+    let left = milliseconds_left(server, &cell);
+    assert!((DAY - TTL).as_millis() < left && left < (3 * DAY).as_millis(), "{left}");
+    assert_eq!(server.cli(&["EXISTS", name]), "0");
+}
+
+fn bytes(server: &RedisServer, keys: &[&str]) -> u64 {
+    let of = |key: &&str| server.cli(&["MEMORY", "USAGE", key]).parse::<u64>().unwrap();
+    keys.iter().map(of).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_takes_little_of_the_servers_memory() {
+    let server = RedisServer::start();
+    let locks = LockManager::new(Arc::new(RedisBackend::open(&server.url()).unwrap())).unwrap();
+    for _ in 0..20 {
+        let guard = locks.acquire("x", TTL).await.unwrap();
+        let held = bytes(&server, &["x", "tenure:{x}"]);
+        assert!(held < 2_500, "{held} bytes while it is held");
+        guard.release().await.unwrap();
+        let free = bytes(&server, &["tenure:{x}"]);
+        assert!(free < 2_000, "{free} bytes while it is free");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_lock_that_nobody_uses_ends() {
+    let server = RedisServer::start();
+    hold_once(&server, "plain", |request| request).await;
+    hold_once(&server, "shared", LockRequest::shared).await;
+    hold_once(&server, "permits", |request| request.permits(1, 3)).await;
+    // A second time it is there already.
+    hold_once(&server, "plain", |request| request).await;
+}
