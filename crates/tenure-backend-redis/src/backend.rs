@@ -13,21 +13,18 @@ use tenure_core::{
 };
 
 use crate::config::RedisConfig;
-use crate::error::strange;
 use crate::keys::{self, Keys};
-use crate::link::{Link, Store};
+use crate::line::Line;
+use crate::link::Store;
 use crate::links::Links;
 use crate::reply;
 use crate::script::{Kind, Scripts, Turn, Words};
+use crate::slots::Slots;
 
 /// How long a call waits for an answer before the connection counts as dead.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long replicas are given to take a grant.
 const REPLICATE: Duration = Duration::from_millis(500);
-/// How many keys a listing asks the server to look at in one step.
-const SCAN_STEP: usize = 1000;
-/// How many steps a listing takes at most.
-const SCAN_STEPS: usize = 100_000;
 
 /// Locks on a Redis server, behind Sentinel or on a cluster. Redis 7.0 or newer, or Valkey.
 ///
@@ -48,7 +45,12 @@ impl RedisBackend {
             Some(key) => Scripts::with_test_clock(key),
             None => Scripts::new(),
         };
-        let store = Store { config, scripts, listeners: Listeners::default() };
+        let store = Store {
+            config,
+            scripts,
+            listeners: Listeners::default(),
+            slots: Slots::default(),
+        };
         Self {
             links: Links::new(Arc::new(store)),
             capabilities: Capabilities::full("redis"),
@@ -79,19 +81,19 @@ impl RedisBackend {
     /// Takes one turn that is no acquire.
     async fn ask(&self, name: &LockName, words: Words) -> Result<Redis> {
         let turn = self.turn(name, Kind::Other, words)?;
-        one(self.links.here()?.take(vec![turn], false, PATIENCE).await?)
+        self.links.here()?.ask(turn, PATIENCE).await
     }
 
     /// Waits until enough replicas have what was just granted.
     ///
     /// # Errors
     /// `Unreachable` if too few have it in time; then the grant must not count.
-    async fn replicate(&self, link: &Link, name: &LockName) -> Result<()> {
+    async fn replicate(&self, line: &Line, keys: &Keys) -> Result<()> {
         let wanted = self.config().min_replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let have = link.replicate(&self.keys_of(name)?.cell, wanted, REPLICATE).await?;
+        let have = line.replicate(keys, wanted, REPLICATE).await?;
         if wanted <= have {
             return Ok(());
         }
@@ -101,10 +103,6 @@ impl RedisBackend {
         )
         .with_help("are the replicas up? `min_replicas` is how many have to be"))
     }
-}
-
-fn one(answers: Vec<Redis>) -> Result<Redis> {
-    answers.into_iter().next().ok_or_else(|| strange("no answer"))
 }
 
 fn details(details: &Details) -> String {
@@ -121,20 +119,17 @@ impl Backend for RedisBackend {
     }
 
     async fn acquire(&self, claim: &Claim) -> Result<Verdict> {
-        let link = self.links.here()?;
-        let channel = link.channel();
+        let (line, keys) = (self.links.here()?, self.keys_of(&claim.name)?);
         let (force, by) = match &claim.force {
             Some(why) => (&**why, &*claim.details.owner.label),
             None => ("", ""),
         };
         // What a holder keeps, as it is stored.
-        let part = Words::loose()
-            .text(&claim.id.to_string())
-            .seats(claim.seats)
-            .micros(claim.ttl)
-            .flag(claim.detached)
-            .text(&details(&claim.details))
-            .text(channel);
+        let details = details(&claim.details);
+        let part = |channel: &str| {
+            let part = Words::loose().text(&claim.id.to_string()).seats(claim.seats);
+            part.micros(claim.ttl).flag(claim.detached).text(&details).text(channel).done()
+        };
         let rest = Words::list(8)
             .flag(claim.wait)
             .micros(claim.wait_ttl)
@@ -143,22 +138,25 @@ impl Backend for RedisBackend {
             .flag(claim.upgrade)
             .text(force)
             .text(by)
-            .signed(claim.priority.get());
+            .signed(claim.priority.get())
+            .done();
         let is_plain = claim.seats.is_all() && !claim.upgrade && claim.force.is_none();
         // Never before the lease, which begins within the server's millisecond.
         let px = claim.ttl.as_millis() + 2;
-        let words = Words::new("acquire", 6)
-            .member(claim.member)
-            .bytes(&part.done())
-            .micros(claim.ttl)
-            .text(&px.to_string())
-            .flag(is_plain)
-            .bytes(&rest.done());
-        let turn = self.turn(&claim.name, Kind::Acquire, words)?;
-        let answer = one(link.take(vec![turn], true, PATIENCE).await?)?;
+        let turn = |channel: &str| {
+            let words = Words::new("acquire", 6)
+                .member(claim.member)
+                .bytes(&part(channel))
+                .micros(claim.ttl)
+                .text(&px.to_string())
+                .flag(is_plain)
+                .bytes(&rest);
+            Turn { kind: Kind::Acquire, keys: keys.clone(), what: words.done() }
+        };
+        let answer = line.claim(turn, &keys, PATIENCE).await?;
         let verdict = reply::verdict(answer, claim)?;
         if let Verdict::Granted(_) = verdict {
-            self.replicate(&link, &claim.name).await?;
+            self.replicate(&line, &keys).await?;
         }
         Ok(verdict)
     }
@@ -175,17 +173,13 @@ impl Backend for RedisBackend {
         let turns: Result<Vec<Turn>> = members.iter().map(|m| self.renewal(m)).collect();
         let shortest = members.iter().map(|m| m.ttl).min().unwrap_or(PATIENCE);
         let patience = (shortest / 6).clamp(Duration::from_millis(50), PATIENCE);
-        let answers = async {
-            let (link, turns) = (self.links.here()?, turns?);
-            if !self.config().is_cluster() {
-                return link.take(turns, false, patience).await;
-            }
-            let each = turns.into_iter().map(|turn| link.take(vec![turn], false, patience));
-            let answers = futures_util::future::try_join_all(each).await?;
-            answers.into_iter().map(one).collect()
+        let sent = async {
+            let (line, turns) = (self.links.here()?, turns?);
+            Ok(line.take(turns, patience).await)
         };
-        match answers.await {
-            Ok(answers) => answers.into_iter().map(reply::renewal).collect(),
+        let read = |answer: Result<Redis>| answer.map_or_else(Renewal::Unknown, reply::renewal);
+        match sent.await {
+            Ok(answers) => answers.into_iter().map(read).collect(),
             Err(error) => vec![Renewal::Unknown(error); members.len()],
         }
     }
@@ -228,8 +222,7 @@ impl Backend for RedisBackend {
     }
 
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
-        let link = self.links.here()?;
-        let keys = link.scan(keys::ALL_CELLS, SCAN_STEP, SCAN_STEPS, PATIENCE).await?;
+        let keys = self.links.here()?.scan(keys::ALL_CELLS, PATIENCE).await?;
         let mut names: Vec<LockName> = keys
             .iter()
             .filter_map(|cell| keys::lock_of(cell)?.strip_prefix(&self.config().prefix))
@@ -255,13 +248,14 @@ impl Backend for RedisBackend {
         self.links.store().listeners.add(listener);
     }
 
-    fn watch(&self, _claim: &Claim, waits: bool) -> bool {
-        // Its claim was sent with the channel of this link, and messages were on before.
-        waits && self.links.here().is_ok_and(|link| link.hears())
+    fn watch(&self, claim: &Claim, waits: bool) -> bool {
+        // Its claim was sent with the channel of this line, and messages were on before.
+        let Ok(keys) = self.keys_of(&claim.name) else { return false };
+        waits && self.links.here().is_ok_and(|line| line.hears(&keys))
     }
 
     async fn ping(&self) -> Result<()> {
-        self.links.here()?.command(&redis::cmd("PING"), PATIENCE).await.map(drop)
+        self.links.here()?.ping(PATIENCE).await
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {

@@ -36,6 +36,11 @@ pub(crate) fn failed(error: &RedisError) -> Error {
         | (_, "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED") => {
             changed_nothing(ErrorKind::Unreachable, format!("the server refused: {}", words(error)))
         }
+        // A script may have got that far, and a slot only moves for a moment.
+        _ if is_moving(error) => {
+            Error::new(ErrorKind::Unknown, "the lock was being moved to another node")
+                .with_source(error.clone())
+        }
         (Kind::Server(Server::CrossSlot), _) => changed_nothing(
             ErrorKind::Invalid,
             "the keys of one lock lie in different slots".into(),
@@ -54,6 +59,11 @@ pub(crate) fn failed(error: &RedisError) -> Error {
         _ => Error::new(ErrorKind::Unknown, format!("no answer: {}", words(error)))
             .with_source(error.clone()),
     }
+}
+
+/// Whether a script was cut short because a key of its lock was being moved to another node.
+pub(crate) fn is_moving(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| words.contains("access a non local key"))
 }
 
 /// The answer cannot be understood.

@@ -2,6 +2,8 @@
 
 use tenure_core::{Error, ErrorKind, LockName, Result};
 
+use crate::slots::Slots;
+
 /// How the key of every cell begins.
 const CELLS: &str = "tenure:{";
 
@@ -40,6 +42,11 @@ impl Keys {
         };
         Ok(Self { lock, cell })
     }
+
+    /// The slot of both.
+    pub(crate) fn slot(&self) -> u16 {
+        Slots::of(&self.lock)
+    }
 }
 
 /// The lock's own key, read back from that of its cell.
@@ -57,7 +64,7 @@ pub(crate) fn lock_of(cell: &str) -> Option<&str> {
 }
 
 /// What a cluster hashes of a key, if not the whole.
-fn tag(key: &str) -> Option<&str> {
+pub(crate) fn tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
     (!tag.is_empty()).then_some(tag)

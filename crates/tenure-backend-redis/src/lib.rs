@@ -7,8 +7,9 @@
 //! compared with it command by command.
 //!
 //! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
-//! is sent and said, `wire` for a connection, `link` for calls that share one, `links` for one link
-//! per runtime, `backend` for the verbs.
+//! is sent and said, `wire` for a connection, `link` for calls that share one, `cluster` and `slots`
+//! for one link per node, `line` for either, `links` for one line per runtime, `backend` for the
+//! verbs.
 
 mod config;
 mod keys;
@@ -18,6 +19,9 @@ mod script;
 mod reply;
 
 mod links;
+mod line;
+mod cluster;
+mod slots;
 mod link;
 mod wire;
 mod push;

@@ -2,7 +2,8 @@
 //!
 //! A turn joins those that wait to be sent; one of a few flights takes up to [`BATCH`] of them and
 //! sends them as one script, waits for the answers and goes on with what has come meanwhile. So
-//! turns of many tasks share scripts under load, and one alone is sent at once.
+//! turns of many tasks share scripts under load, and one alone is sent at once. To the node of a
+//! cluster, where a script may touch one slot only, they go as so many scripts in one write.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +11,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
+use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tenure_core::backend::Event;
 use tenure_core::{Error, ErrorKind, Listeners, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use crate::config::RedisConfig;
+use crate::config::{Place, RedisConfig};
 use crate::error;
 use crate::push;
 use crate::reply::Reader;
-use crate::script::{Scripts, Turn};
+use crate::script::{Kind, Scripts, Turn};
+use crate::slots::Slots;
 use crate::wire::{CONNECT, OnPush, Wire};
 
 /// The most turns in one script: what the server does in well under a millisecond.
@@ -35,12 +37,16 @@ pub(crate) struct Store {
     pub(crate) config: RedisConfig,
     pub(crate) scripts: Scripts,
     pub(crate) listeners: Listeners,
+    /// Who has what on a cluster; empty elsewhere.
+    pub(crate) slots: Slots,
 }
 
 /// A connection of one runtime, made when it is first needed and again when it is lost.
 pub(crate) struct Link {
     store: Arc<Store>,
     runtime: Handle,
+    /// The node of a cluster that it leads to; `None` if there is one server only.
+    node: Option<Node>,
     /// Where this link hears of its waiters and holders; nobody else's business.
     channel: String,
     state: Mutex<State>,
@@ -56,6 +62,13 @@ pub(crate) struct Link {
     alive: Weak<()>,
 }
 
+/// A node of a cluster.
+pub(crate) struct Node {
+    pub(crate) info: ConnectionInfo,
+    /// Told when it cannot be reached.
+    pub(crate) trouble: Arc<Notify>,
+}
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
@@ -63,10 +76,19 @@ struct State {
 }
 
 struct Waiting {
-    turns: Vec<Turn>,
-    listens: bool,
-    patience: Duration,
+    parcel: Parcel,
     answer: oneshot::Sender<Result<Vec<Value>>>,
+}
+
+/// Turns of one kind, and how they are to be sent.
+pub(crate) struct Parcel {
+    /// On a cluster all of one slot.
+    pub(crate) turns: Vec<Turn>,
+    /// Whether messages have to arrive before.
+    pub(crate) listens: bool,
+    /// Whether the node is sent what does not belong to it yet.
+    pub(crate) asking: bool,
+    pub(crate) patience: Duration,
 }
 
 #[derive(Default)]
@@ -78,8 +100,8 @@ struct Connection {
 }
 
 impl Link {
-    /// A link of the runtime that this is called in, if any; it is not connected yet.
-    pub(crate) fn new(store: Arc<Store>, runtime: Handle) -> Arc<Self> {
+    /// A link of this runtime to the one server, or to a node; it is not connected yet.
+    pub(crate) fn new(store: Arc<Store>, runtime: Handle, node: Option<Node>) -> Arc<Self> {
         let alive = Arc::new(());
         let link = Arc::new(Self {
             store,
@@ -92,6 +114,7 @@ impl Link {
             lost: Arc::new(Notify::new()),
             side: tokio::sync::Mutex::default(),
             runtime,
+            node,
         });
         link.runtime.spawn(comes_back(Arc::downgrade(&link), link.lost.clone(), alive));
         link
@@ -112,18 +135,13 @@ impl Link {
         self.hears.load(Ordering::Acquire)
     }
 
-    /// Takes turns of one kind and answers what each says, in their order. Dropped, it leaves the
-    /// outcome unknown. `listens` makes sure before that messages arrive.
-    pub(crate) async fn take(
-        self: &Arc<Self>,
-        turns: Vec<Turn>,
-        listens: bool,
-        patience: Duration,
-    ) -> Result<Vec<Value>> {
+    /// Takes turns and answers what each says, in their order. Dropped, it leaves the outcome
+    /// unknown.
+    pub(crate) async fn take(self: &Arc<Self>, parcel: Parcel) -> Result<Vec<Value>> {
         let (answer, answered) = oneshot::channel();
         let takes_off = {
             let mut state = self.state.lock();
-            state.waiting.push_back(Waiting { turns, listens, patience, answer });
+            state.waiting.push_back(Waiting { parcel, answer });
             let takes_off = state.flights < FLIGHTS;
             state.flights += usize::from(takes_off);
             takes_off
@@ -137,23 +155,21 @@ impl Link {
         })
     }
 
-    /// What is sent next: all of one kind, and on a cluster for one lock each.
+    /// What is sent next: all of one kind.
     fn board(&self) -> Vec<Waiting> {
         let mut state = self.state.lock();
         let mut boarded: Vec<Waiting> = Vec::new();
         let mut turns = 0;
         while let Some(next) = state.waiting.front() {
-            let kind = |w: &Waiting| w.turns.first().map(|t| t.kind);
+            let kind = |w: &Waiting| w.parcel.turns.first().map(|t| t.kind);
             let fits = boarded.first().is_none_or(|first| {
-                !self.store.config.is_cluster()
-                    && kind(first) == kind(next)
-                    && turns + next.turns.len() <= BATCH
+                kind(first) == kind(next) && turns + next.parcel.turns.len() <= BATCH
             });
             if !fits {
                 break;
             }
             let next = state.waiting.pop_front().expect("it was just there");
-            turns += next.turns.len();
+            turns += next.parcel.turns.len();
             // Nobody waits for it any more, and it has not been sent.
             if !next.answer.is_closed() {
                 boarded.push(next);
@@ -163,14 +179,24 @@ impl Link {
     }
 
     async fn send(&self, boarded: Vec<Waiting>) {
-        let listens = boarded.iter().any(|w| w.listens);
-        let patience = boarded.iter().map(|w| w.patience).min().unwrap_or_default();
-        let turns: Vec<Turn> = boarded.iter().flat_map(|w| w.turns.iter().cloned()).collect();
-        match self.run(&turns, listens, patience).await {
+        let listens = boarded.iter().any(|w| w.parcel.listens);
+        let patience = boarded.iter().map(|w| w.parcel.patience).min().unwrap_or_default();
+        let (wire, count) = match self.connected(listens, patience).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                boarded.into_iter().for_each(|w| drop(w.answer.send(Err(error.clone()))));
+                return;
+            }
+        };
+        if self.node.is_some() {
+            return self.send_each(boarded, wire, count, patience).await;
+        }
+        let turns: Vec<Turn> = boarded.iter().flat_map(|w| w.parcel.turns.iter().cloned()).collect();
+        match self.run(&turns, wire, count, patience).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 for waiting in boarded {
-                    let mine = answers.by_ref().take(waiting.turns.len()).collect();
+                    let mine = answers.by_ref().take(waiting.parcel.turns.len()).collect();
                     let _ = waiting.answer.send(Ok(mine));
                 }
             }
@@ -182,18 +208,85 @@ impl Link {
         }
     }
 
-    async fn run(&self, turns: &[Turn], listens: bool, patience: Duration) -> Result<Vec<Value>> {
+    /// All turns as one script.
+    async fn run(
+        &self,
+        turns: &[Turn],
+        mut wire: Wire,
+        count: u64,
+        patience: Duration,
+    ) -> Result<Vec<Value>> {
         let Some(kind) = turns.first().map(|t| t.kind) else {
             return Ok(Vec::new());
         };
-        let heard_only = !self.store.config.is_cluster();
-        let (mut wire, count) = self.connected(listens, patience).await?;
-        let command = |known| self.store.scripts.command(kind, heard_only, turns, known);
+        let command = |known| self.store.scripts.command(kind, true, turns, known);
         let mut answer = self.ask(&mut wire, count, &command(true), patience).await;
         if answer.as_ref().is_err_and(|e| e.1 == Some("NOSCRIPT")) {
             answer = self.ask(&mut wire, count, &command(false), patience).await;
         }
         Reader::new(answer.map_err(|e| e.0)?)?.all(turns.len())
+    }
+
+    /// A script for each, in one write.
+    async fn send_each(
+        &self,
+        mut boarded: Vec<Waiting>,
+        mut wire: Wire,
+        count: u64,
+        patience: Duration,
+    ) {
+        let mut known = true;
+        while !boarded.is_empty() {
+            let mut pipeline = Pipeline::with_capacity(boarded.len());
+            let mut scripts = Vec::with_capacity(boarded.len());
+            for (n, Waiting { parcel, .. }) in boarded.iter().enumerate() {
+                if parcel.asking {
+                    pipeline.cmd("ASKING");
+                }
+                // The first one makes the script known to those behind it.
+                let known = known || 0 < n;
+                let kind = parcel.turns.first().map_or(Kind::Other, |t| t.kind);
+                // Whoever is subscribed may be so at another node, which `PUBLISH` does not count.
+                pipeline.add_command(self.store.scripts.command(kind, false, &parcel.turns, known));
+                scripts.push(pipeline.len() - 1);
+            }
+            let answers = wire.send_all(&pipeline);
+            let answers = match tokio::time::timeout(patience, answers).await {
+                Ok(Ok(answers)) => answers,
+                Ok(Err(error)) => {
+                    if ends_the_connection(&error) {
+                        self.hang_up(count).await;
+                    }
+                    let error = error::failed(&error);
+                    boarded.into_iter().for_each(|w| drop(w.answer.send(Err(error.clone()))));
+                    return;
+                }
+                Err(_) => {
+                    self.hang_up(count).await;
+                    let error = late_answer(patience);
+                    boarded.into_iter().for_each(|w| drop(w.answer.send(Err(error.clone()))));
+                    return;
+                }
+            };
+            let mut answers: Vec<Option<Value>> = answers.into_iter().map(Some).collect();
+            let mut again = Vec::new();
+            for (waiting, at) in boarded.into_iter().zip(scripts) {
+                let answer = answers.get_mut(at).and_then(Option::take).unwrap_or(Value::Nil);
+                let answer: RedisResult<Value> = answer.extract_error();
+                if known && answer.as_ref().is_err_and(|e| e.code() == Some("NOSCRIPT")) {
+                    again.push(waiting);
+                    continue;
+                }
+                if answer.as_ref().is_err_and(ends_the_connection) {
+                    self.hang_up(count).await;
+                }
+                let answer = answer.map_err(|error| error::failed(&error));
+                let turns = waiting.parcel.turns.len();
+                let answer = answer.and_then(|value| Reader::new(value)?.all(turns));
+                let _ = waiting.answer.send(answer);
+            }
+            (boarded, known) = (again, false);
+        }
     }
 
     /// Sends one command of any sort.
@@ -209,7 +302,7 @@ impl Link {
         let wire = match &mut *side {
             Some(wire) => wire,
             empty => {
-                let opened = Wire::open(&self.store.config, Arc::new(|_| {})).await;
+                let opened = self.open(Arc::new(|_| {})).await;
                 empty.insert(opened.map_err(|e| error::not_sent(&e))?)
             }
         };
@@ -235,16 +328,38 @@ impl Link {
         }
     }
 
-    /// All keys that fit a pattern, on all servers, in a bounded number of steps.
+    /// All keys that fit a pattern, in at most `left` steps, which are counted down.
     pub(crate) async fn scan(
         &self,
         pattern: &str,
         step: usize,
-        steps: usize,
+        left: &mut usize,
         patience: Duration,
     ) -> Result<Vec<String>> {
-        let (wire, _) = self.connected(false, patience).await?;
-        wire.scan(pattern, step, steps).await
+        let mut keys = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                Error::new(ErrorKind::Unreachable, "the server has too many keys to find locks")
+            })?;
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(step);
+            let page = self.command(&cmd, patience).await?;
+            let (next, some): (u64, Vec<String>) =
+                redis::from_redis_value(page).map_err(|e| error::strange(&e.to_string()))?;
+            keys.extend(some);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn open(&self, on_push: OnPush) -> RedisResult<Wire> {
+        match &self.node {
+            Some(node) => Wire::open(&Place::Node(node.info.clone()), on_push).await,
+            None => Wire::open(&self.store.config.place, on_push).await,
+        }
     }
 
     async fn ask(
@@ -266,8 +381,7 @@ impl Link {
             Err(_) => {
                 // The connection may be dead without anybody saying so.
                 self.hang_up(count).await;
-                let late = format!("the server did not answer within {patience:?}");
-                Err((Error::new(ErrorKind::Unknown, late), None))
+                Err((late_answer(patience), None))
             }
         }
     }
@@ -289,7 +403,7 @@ impl Link {
                 None => {
                     connection.count += 1;
                     connection.listens = false;
-                    let opened = Wire::open(&self.store.config, self.on_push()).await;
+                    let opened = self.open(self.on_push()).await;
                     connection.wire = Some(opened.map_err(|e| error::not_sent(&e))?);
                     connection.wire.clone().expect("just put there")
                 }
@@ -316,6 +430,9 @@ impl Link {
         if connection.count == count && connection.wire.take().is_some() {
             self.hears.store(false, Ordering::Release);
             self.lost.notify_one();
+            if let Some(node) = &self.node {
+                node.trouble.notify_one();
+            }
         }
     }
 
@@ -333,7 +450,7 @@ impl Link {
 }
 
 impl Store {
-    fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         let event = match event {
             // Replicas have to have it before it counts: whoever waits asks, and that is checked.
             Event::Granted { name, member, .. } if 0 < self.config.min_replicas => {
@@ -401,6 +518,9 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
                 }
                 break;
             }
+            if let Some(node) = &link.node {
+                node.trouble.notify_one();
+            }
             drop(link);
             pause_for(pause).await;
             pause = (pause * 2).min(PAUSES.1);
@@ -409,8 +529,12 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
-async fn pause_for(pause: Duration) {
+pub(crate) async fn pause_for(pause: Duration) {
     tokio::time::sleep(pause).await;
+}
+
+fn late_answer(patience: Duration) -> Error {
+    Error::new(ErrorKind::Unknown, format!("the server did not answer within {patience:?}"))
 }
 
 /// Whether nothing can be expected of the connection any more.

@@ -61,6 +61,13 @@ impl Reader {
         String::from_utf8(self.bytes()?).map_err(|_| strange("text that is not UTF-8"))
     }
 
+    pub(crate) fn text_or_nothing(&mut self) -> Result<Option<String>> {
+        match self.0.as_slice().first() {
+            Some(Redis::Nil) => Ok(self.0.next().and(None)),
+            _ => self.text().map(Some),
+        }
+    }
+
     fn signed(&mut self) -> Result<i64> {
         match self.next()? {
             Redis::Int(number) => Ok(number),

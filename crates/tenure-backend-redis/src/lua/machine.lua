@@ -356,7 +356,8 @@ local function finish()
     end
     lives = math.max(lives, ends + DAY)
     put('h', #holders > 0 and pack(holders) or '')
-    -- Not before the lease: the cell says when that ends.
+    -- Not before the lease: the cell says when that ends. Once only, and never after it was deleted:
+    -- on a cluster, a key that is not there may not be touched while its slot moves.
     if #holders > 0 then
       call('SET', key, key_says(), 'PXAT', digits(math.ceil(ends / 1000)))
     elseif key_was and not foreign then

@@ -97,8 +97,7 @@ function verbs.release(t)
     if how[1] == 'released' then return how end
     -- The cell was lost, and the key was not: it is given back all the same.
     if foreign and key_was == member then
-      call('DEL', key)
-      foreign, key_was = nil, false
+      foreign, changed_holders = nil, true
       serve()
     end
     return { 'not_held', how }
@@ -135,9 +134,7 @@ function verbs.evict(t)
   if foreign and (t[2] == '' or t[2] == '0') then
     local all = views()
     victims[#victims + 1] = all[#all]
-    call('DEL', key)
-    foreign, key_was = nil, false
-    changed_rest = true
+    foreign, changed_holders = nil, true
   end
   if #victims == 0 then
     if #holders == 0 and not foreign then return { 'nobody' } end
