@@ -28,7 +28,7 @@ use crate::link::{Link, Node, Parcel, Store, pause_for};
 use crate::script::Turn;
 use crate::slots::Address;
 
-/// The most redirections that one call follows.
+/// The most redirections that one call follows without a pause.
 const REDIRECTIONS: u32 = 16;
 /// The pauses between attempts while a node cannot do it at the moment.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
@@ -117,14 +117,12 @@ impl Cluster {
                     asking = Some(to);
                     redirections += 1;
                 }
-                Next::Wait => {
+                Next::Wait | Next::Learn => {
+                    if matches!(next, Next::Learn) {
+                        self.trouble.notify_one();
+                    }
                     pause_for(pause).await;
-                    pause = (pause * 2).min(PAUSES.1);
-                }
-                Next::Learn => {
-                    self.trouble.notify_one();
-                    pause_for(pause).await;
-                    pause = (pause * 2).min(PAUSES.1);
+                    (pause, redirections) = ((pause * 2).min(PAUSES.1), 0);
                 }
                 Next::GiveUp => {
                     if error.kind() == ErrorKind::Unknown {

@@ -33,9 +33,13 @@ pub(crate) fn failed(error: &RedisError) -> Error {
             "the server is at its memory limit and takes no more".into(),
         ),
         (_, "LOADING" | "BUSY" | "MISCONF" | "MASTERDOWN" | "READONLY" | "NOREPLICAS")
-        | (_, "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED") => {
+        | (_, "CLUSTERDOWN" | "MOVED" | "UNBLOCKED") => {
             changed_nothing(ErrorKind::Unreachable, format!("the server refused: {}", words(error)))
         }
+        (_, "TRYAGAIN" | "ASK") => changed_nothing(
+            ErrorKind::Unreachable,
+            "the slot of this lock is being moved to another node".into(),
+        ),
         // A script may have got that far, and a slot only moves for a moment.
         _ if is_moving(error) => {
             Error::new(ErrorKind::Unknown, "the lock was being moved to another node")

@@ -184,6 +184,8 @@ impl Link {
         let (wire, count) = match self.connected(listens, patience).await {
             Ok(connected) => connected,
             Err(error) => {
+                // Whoever waits for it may be gone: nobody but this tells of it.
+                self.is_in_trouble();
                 boarded.into_iter().for_each(|w| drop(w.answer.send(Err(error.clone()))));
                 return;
             }
@@ -425,14 +427,19 @@ impl Link {
             .unwrap_or_else(|_| Err(late()))
     }
 
+    /// Somebody should look whether the node has lost its slots.
+    fn is_in_trouble(&self) {
+        if let Some(node) = &self.node {
+            node.trouble.notify_one();
+        }
+    }
+
     async fn hang_up(&self, count: u64) {
         let mut connection = self.wire.lock().await;
         if connection.count == count && connection.wire.take().is_some() {
             self.hears.store(false, Ordering::Release);
             self.lost.notify_one();
-            if let Some(node) = &self.node {
-                node.trouble.notify_one();
-            }
+            self.is_in_trouble();
         }
     }
 
@@ -518,9 +525,7 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
                 }
                 break;
             }
-            if let Some(node) = &link.node {
-                node.trouble.notify_one();
-            }
+            link.is_in_trouble();
             drop(link);
             pause_for(pause).await;
             pause = (pause * 2).min(PAUSES.1);
