@@ -45,12 +45,8 @@ impl RedisBackend {
             Some(key) => Scripts::with_test_clock(key),
             None => Scripts::new(),
         };
-        let store = Store {
-            config,
-            scripts,
-            listeners: Listeners::default(),
-            slots: Slots::default(),
-        };
+        let store =
+            Store { config, scripts, listeners: Listeners::default(), slots: Slots::default() };
         Self {
             links: Links::new(Arc::new(store)),
             capabilities: Capabilities::full("redis"),

@@ -13,9 +13,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use redis::{
-    ConnectionAddr, ConnectionInfo, ErrorKind as Kind, RedisError, ServerErrorKind as Server, Value,
-};
+use redis::{ConnectionInfo, ErrorKind as Kind, RedisError, ServerErrorKind as Server, Value};
 use tenure_core::backend::Event;
 use tenure_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
@@ -144,7 +142,11 @@ impl Cluster {
     }
 
     /// Takes turns of any slots; the answers are in their order.
-    pub(crate) async fn take_all(&self, turns: Vec<Turn>, patience: Duration) -> Vec<Result<Value>> {
+    pub(crate) async fn take_all(
+        &self,
+        turns: Vec<Turn>,
+        patience: Duration,
+    ) -> Vec<Result<Value>> {
         let mut by_slot: HashMap<u16, Vec<usize>> = HashMap::new();
         for (at, turn) in turns.iter().enumerate() {
             by_slot.entry(turn.keys.slot()).or_default().push(at);
@@ -230,26 +232,11 @@ impl Cluster {
         if let Some(link) = links.get(to) {
             return link.clone();
         }
-        let node = Node { info: self.info(to), trouble: self.trouble.clone() };
+        let seed = self.seeds().first().expect("the address of a cluster names a node");
+        let node = Node { info: to.beside(seed), trouble: self.trouble.clone() };
         let link = Link::new(self.store.clone(), self.runtime.clone(), Some(node));
         links.insert(to.clone(), link.clone());
         link
-    }
-
-    /// How to connect to a node: as to those that are in the address.
-    fn info(&self, to: &Address) -> ConnectionInfo {
-        let seed = self.seeds().first().expect("the address of a cluster names a node");
-        let (host, port) = (to.host.to_string(), to.port);
-        let addr = match seed.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        seed.clone().set_addr(addr)
     }
 
     fn seeds(&self) -> &[ConnectionInfo] {
@@ -266,12 +253,7 @@ impl Cluster {
     pub(crate) async fn learn(&self, patience: Duration) -> Result<()> {
         let _one_at_a_time = self.learning.lock().await;
         let known = self.store.slots.nodes();
-        let seeds = self.seeds().iter().filter_map(|seed| match seed.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Some(Address { host: host.as_str().into(), port: *port })
-            }
-            _ => None,
-        });
+        let seeds = self.seeds().iter().filter_map(Address::of_info);
         let seeds: Vec<Address> = seeds.filter(|seed| !known.contains(seed)).collect();
         let mut error = None;
         for nodes in [known, seeds] {
@@ -281,7 +263,8 @@ impl Cluster {
                 Err(failed) => error = Some(failed),
             }
         }
-        Err(error.unwrap_or_else(|| Error::new(ErrorKind::Unreachable, "no node answers"))
+        Err(error
+            .unwrap_or_else(|| Error::new(ErrorKind::Unreachable, "no node answers"))
             .with_nothing_changed())
     }
 

@@ -7,8 +7,8 @@
 //! compared with it command by command.
 //!
 //! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
-//! is sent and said, `wire` for a connection, `link` for calls that share one, `cluster` and `slots`
-//! for one link per node, `line` for either, `links` for one line per runtime, `backend` for the
+//! is sent and said, `wire` for a connection, `link` for calls that share one, `sentinel`
+//! for where that leads, `cluster` and `slots` for one link per node, `line` for either, `links` for one line per runtime, `backend` for the
 //! verbs.
 
 mod config;
@@ -22,6 +22,7 @@ mod links;
 mod line;
 mod cluster;
 mod slots;
+mod sentinel;
 mod link;
 mod wire;
 mod push;

@@ -101,7 +101,11 @@ impl Line {
         match self {
             Self::One(link) => link.replicate(&keys.cell, wanted, limit).await,
             Self::Many(cluster) => {
-                cluster.link_of(keys.slot(), limit).await?.replicate(&keys.cell, wanted, limit).await
+                cluster
+                    .link_of(keys.slot(), limit)
+                    .await?
+                    .replicate(&keys.cell, wanted, limit)
+                    .await
             }
         }
     }

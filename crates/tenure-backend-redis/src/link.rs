@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,7 +22,8 @@ use crate::error;
 use crate::push;
 use crate::reply::Reader;
 use crate::script::{Kind, Scripts, Turn};
-use crate::slots::Slots;
+use crate::sentinel::Sentry;
+use crate::slots::{Address, Slots};
 use crate::wire::{CONNECT, OnPush, Wire};
 
 /// The most turns in one script: what the server does in well under a millisecond.
@@ -58,6 +59,9 @@ pub(crate) struct Link {
     lost: Arc<Notify>,
     /// Waits for replicas.
     side: tokio::sync::Mutex<Option<Wire>>,
+    /// Where a Sentinel has said that the primary is.
+    primary: Mutex<Option<Address>>,
+    sentry: OnceLock<Sentry>,
     /// Lives as long as the runtime does.
     alive: Weak<()>,
 }
@@ -113,9 +117,14 @@ impl Link {
             listens: AtomicBool::new(false),
             lost: Arc::new(Notify::new()),
             side: tokio::sync::Mutex::default(),
+            primary: Mutex::default(),
+            sentry: OnceLock::new(),
             runtime,
             node,
         });
+        if let Some(sentry) = Sentry::of(&link, &link.runtime, &link.store.config.place) {
+            let _ = link.sentry.set(sentry);
+        }
         link.runtime.spawn(comes_back(Arc::downgrade(&link), link.lost.clone(), alive));
         link
     }
@@ -178,7 +187,7 @@ impl Link {
         boarded
     }
 
-    async fn send(&self, boarded: Vec<Waiting>) {
+    async fn send(self: &Arc<Self>, boarded: Vec<Waiting>) {
         let listens = boarded.iter().any(|w| w.parcel.listens);
         let patience = boarded.iter().map(|w| w.parcel.patience).min().unwrap_or_default();
         let (wire, count) = match self.connected(listens, patience).await {
@@ -193,7 +202,8 @@ impl Link {
         if self.node.is_some() {
             return self.send_each(boarded, wire, count, patience).await;
         }
-        let turns: Vec<Turn> = boarded.iter().flat_map(|w| w.parcel.turns.iter().cloned()).collect();
+        let turns: Vec<Turn> =
+            boarded.iter().flat_map(|w| w.parcel.turns.iter().cloned()).collect();
         match self.run(&turns, wire, count, patience).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -292,7 +302,7 @@ impl Link {
     }
 
     /// Sends one command of any sort.
-    pub(crate) async fn command(&self, cmd: &Cmd, patience: Duration) -> Result<Value> {
+    pub(crate) async fn command(self: &Arc<Self>, cmd: &Cmd, patience: Duration) -> Result<Value> {
         let (mut wire, count) = self.connected(false, patience).await?;
         self.ask(&mut wire, count, cmd, patience).await.map_err(|e| e.0)
     }
@@ -332,7 +342,7 @@ impl Link {
 
     /// All keys that fit a pattern, in at most `left` steps, which are counted down.
     pub(crate) async fn scan(
-        &self,
+        self: &Arc<Self>,
         pattern: &str,
         step: usize,
         left: &mut usize,
@@ -359,9 +369,27 @@ impl Link {
 
     async fn open(&self, on_push: OnPush) -> RedisResult<Wire> {
         match &self.node {
-            Some(node) => Wire::open(&Place::Node(node.info.clone()), on_push).await,
-            None => Wire::open(&self.store.config.place, on_push).await,
+            Some(node) => Wire::open(&Place::Node(node.info.clone()), None, on_push).await,
+            None => {
+                // Once: what was said then may be wrong later.
+                let primary = self.primary.lock().take();
+                Wire::open(&self.store.config.place, primary.as_ref(), on_push).await
+            }
         }
+    }
+
+    /// Goes to another primary, unless it is there.
+    pub(crate) async fn go_to(&self, primary: Address) {
+        let (is_there, count) = {
+            let connection = self.wire.lock().await;
+            let wire = connection.wire.as_ref();
+            (wire.is_none_or(|wire| wire.at() == Some(&primary)), connection.count)
+        };
+        if !is_there {
+            *self.primary.lock() = Some(primary);
+            self.hang_up(count).await;
+        }
+        *self.side.lock().await = None;
     }
 
     async fn ask(
@@ -388,43 +416,57 @@ impl Link {
         }
     }
 
-    async fn connected(&self, listens: bool, patience: Duration) -> Result<(Wire, u64)> {
-        let late = || {
-            Error::new(ErrorKind::Unreachable, "no connection to the server in time")
-                .with_help("is the server running, and its address right?")
-                .with_nothing_changed()
-        };
-        let connect = async {
-            let mut connection = self.wire.lock().await;
-            if listens {
-                self.listens.store(true, Ordering::Release);
+    /// The connection, made if there is none. Whoever cannot wait for that any longer leaves the
+    /// making of it to the next: otherwise short calls would never be connected.
+    async fn connected(self: &Arc<Self>, listens: bool, patience: Duration) -> Result<(Wire, u64)> {
+        if listens {
+            self.listens.store(true, Ordering::Release);
+        }
+        let listens = self.listens.load(Ordering::Acquire);
+        if let Ok(connection) = self.wire.try_lock()
+            && let Some(wire) = &connection.wire
+            && (connection.listens || !listens)
+        {
+            return Ok((wire.clone(), connection.count));
+        }
+        let (tell, told) = oneshot::channel();
+        let link = self.clone();
+        self.runtime.spawn(async move {
+            let mut connection = link.wire.lock().await;
+            if !tell.is_closed() {
+                let made = tokio::time::timeout(CONNECT, link.connect(&mut connection, listens));
+                let made = made.await.unwrap_or_else(|_| Err(not_connected()));
+                let _ = tell.send(made);
             }
-            let listens = self.listens.load(Ordering::Acquire);
-            let wire = match &mut connection.wire {
-                Some(wire) => wire.clone(),
-                None => {
-                    connection.count += 1;
-                    connection.listens = false;
-                    let opened = self.open(self.on_push()).await;
-                    connection.wire = Some(opened.map_err(|e| error::not_sent(&e))?);
-                    connection.wire.clone().expect("just put there")
-                }
-            };
-            if listens && !connection.listens {
-                let mut listening = wire.clone();
-                let subscribed = listening.subscribe(&self.channel).await;
-                if let Err(error) = subscribed {
-                    connection.wire = None;
-                    return Err(error::not_sent(&error));
-                }
-                connection.listens = true;
-                self.hears.store(true, Ordering::Release);
+        });
+        let patience = patience.max(Duration::from_millis(100)).min(CONNECT);
+        match tokio::time::timeout(patience, told).await {
+            Ok(Ok(made)) => made,
+            _ => Err(not_connected()),
+        }
+    }
+
+    async fn connect(&self, connection: &mut Connection, listens: bool) -> Result<(Wire, u64)> {
+        let wire = match &mut connection.wire {
+            Some(wire) => wire.clone(),
+            None => {
+                connection.count += 1;
+                connection.listens = false;
+                let opened = self.open(self.on_push()).await;
+                let wire = opened.map_err(|e| error::not_sent(&e))?;
+                connection.wire.insert(wire).clone()
             }
-            Ok((wire, connection.count))
         };
-        tokio::time::timeout(patience.max(Duration::from_millis(100)).min(CONNECT), connect)
-            .await
-            .unwrap_or_else(|_| Err(late()))
+        if listens && !connection.listens {
+            let mut listening = wire.clone();
+            if let Err(error) = listening.subscribe(&self.channel).await {
+                connection.wire = None;
+                return Err(error::not_sent(&error));
+            }
+            connection.listens = true;
+            self.hears.store(true, Ordering::Release);
+        }
+        Ok((wire, connection.count))
     }
 
     /// Somebody should look whether the node has lost its slots.
@@ -536,6 +578,12 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
 #[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
 pub(crate) async fn pause_for(pause: Duration) {
     tokio::time::sleep(pause).await;
+}
+
+fn not_connected() -> Error {
+    Error::new(ErrorKind::Unreachable, "no connection to the server in time")
+        .with_help("is the server running, and its address right?")
+        .with_nothing_changed()
 }
 
 fn late_answer(patience: Duration) -> Error {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use parking_lot::Mutex;
-use redis::Value;
+use redis::{ConnectionAddr, ConnectionInfo, Value};
 use tenure_core::Result;
 
 use crate::error::strange;
@@ -27,6 +27,28 @@ impl Address {
     pub(crate) fn parse(text: &str, asked: &Address) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self::of(host, port.parse().ok()?, asked))
+    }
+
+    pub(crate) fn of_info(info: &ConnectionInfo) -> Option<Self> {
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self { host: host.as_str().into(), port: *port })
+            }
+            _ => None,
+        }
+    }
+
+    /// How to connect to it: as to another server that is like it.
+    pub(crate) fn beside(&self, other: &ConnectionInfo) -> ConnectionInfo {
+        let (host, port) = (self.host.to_string(), self.port);
+        let addr = match other.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                let (insecure, tls_params) = (*insecure, tls_params.clone());
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        other.clone().set_addr(addr)
     }
 
     fn of(host: &str, port: u16, asked: &Address) -> Self {
@@ -147,10 +169,7 @@ mod tests {
             let node = Value::Array(vec![host, Value::Int(port), text("id")]);
             Value::Array(vec![Value::Int(first), Value::Int(last), node])
         };
-        let answer = Value::Array(vec![
-            range(0, 9, text("a"), 1),
-            range(10, 16_383, text(""), 2),
-        ]);
+        let answer = Value::Array(vec![range(0, 9, text("a"), 1), range(10, 16_383, text(""), 2)]);
         assert!(!slots.learn(answer, &at("seed", 2)).expect("it is understood"));
         assert_eq!(slots.owner(9), Some(at("a", 1)));
         assert_eq!(slots.owner(10), Some(at("seed", 2)));

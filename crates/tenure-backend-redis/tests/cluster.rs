@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kit::{IN_THE_END, LONG, SOON, backend, cluster_url, lives_on, manager, until_waiting, within};
+use kit::{
+    IN_THE_END, LONG, SOON, backend, cluster_url, lives_on, manager, until_waiting, waits, within,
+};
 use tenure_core::backend::DynBackend;
 use tenure_core::{ErrorKind, LockName, Result};
 use tenure_testkit::conformance::{BoxFuture, Store, run};
@@ -117,7 +119,7 @@ async fn a_waiter_is_told_after_the_slot_went_to_another_node() {
     let slot = cluster.slot_of("moving");
     let held = holder.acquire("moving", LONG).await.unwrap();
     let fence = held.fencing_token();
-    let waits = tokio::spawn(async move { waiter.acquire("moving", LONG).await });
+    let waits = waits(&waiter, "moving", LONG);
     until_waiting(&holder, "moving", 1).await;
     let to = (cluster.owner(slot) + 1) % 3;
     cluster.move_slot(slot, to);
@@ -140,7 +142,12 @@ async fn a_slot_that_stays_half_moved_holds_up_its_new_locks_only() {
     let refused = within(IN_THE_END, "an answer", locks.acquire("b{x}", LONG)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unreachable, "{refused:?}");
     assert!(refused.to_string().contains("is being moved"), "{refused}");
-    within(SOON, "another slot", locks.acquire("c{y}", LONG)).await.unwrap().release().await.unwrap();
+    within(SOON, "another slot", locks.acquire("c{y}", LONG))
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
     lives_on(&held, Duration::from_secs(2)).await;
     cluster.finish_move(slot, (cluster.owner(slot) + 1) % 3);
     lives_on(&held, Duration::from_secs(2)).await;

@@ -7,9 +7,11 @@ mod kit;
 
 use std::time::Duration;
 
-use kit::{IN_THE_END, LONG, SOON, cluster_url, lives_on, manager, until, until_waiting, within};
+use kit::{
+    IN_THE_END, LONG, SOON, cluster_url, lives_on, manager, until, until_waiting, waits, within,
+};
+use tenure_core::LossReason;
 use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{LockManager, LossReason};
 use tenure_testkit::servers::redis::{RedisCluster, RedisSetup};
 
 const TTL: Duration = Duration::from_secs(2);
@@ -42,9 +44,7 @@ async fn a_node_without_replica_is_cut_off(fault: Fault) {
     }
     let cut_off = guards.remove(1);
     let fence = cut_off.fencing_token();
-    let name = names[1].clone();
-    let waiter = other.clone();
-    let waits = tokio::spawn(async move { waiter.acquire(name, LONG).await });
+    let waits = waits(&other, &names[1], LONG);
     until_waiting(&locks, &names[1], 1).await;
 
     let node = cluster.node(1);
@@ -107,12 +107,10 @@ async fn a_replica_takes_over(fault: Fault) {
     let ttl = Duration::from_secs(9);
     let held = locks.acquire(name, ttl).await.unwrap();
     let fence = held.fencing_token();
-    let waits = spawn_waiter(&other, name, ttl);
+    let waits = waits(&other, name, ttl);
     until_waiting(&locks, name, 1).await;
-    until(SOON, "the replica has it", async || {
-        cluster.node(1).cli(&["WAIT", "1", "100"]) == "1"
-    })
-    .await;
+    until(SOON, "the replica has it", async || cluster.node(1).cli(&["WAIT", "1", "100"]) == "1")
+        .await;
     match fault {
         Fault::Stop => cluster.node(1).stop(),
         Fault::Kill => cluster.node(1).kill(),
@@ -134,15 +132,6 @@ async fn a_replica_takes_over(fault: Fault) {
     next.release().await.unwrap();
     let last = within(SOON, "one more", manager(&url).acquire(name, ttl)).await.unwrap();
     assert!(fence < last.fencing_token());
-}
-
-fn spawn_waiter(
-    locks: &LockManager,
-    name: &str,
-    ttl: Duration,
-) -> tokio::task::JoinHandle<tenure_core::Result<tenure_core::LockGuard>> {
-    let (locks, name) = (locks.clone(), name.to_owned());
-    tokio::spawn(async move { locks.acquire(name, ttl).await })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Nodes that do not agree who has a slot lead nobody round in circles.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
 
 mod kit;
 
@@ -32,12 +33,19 @@ async fn command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
 }
 
 /// A node that says that it has all slots, and sends whoever wants one of them to where it is told.
-async fn liar(mut stream: BufReader<TcpStream>, port: u16, answer: String, asked: Arc<AtomicUsize>) {
+async fn liar(
+    mut stream: BufReader<TcpStream>,
+    port: u16,
+    answer: String,
+    asked: Arc<AtomicUsize>,
+) {
     while let Some(words) = command(&mut stream).await {
         let reply = match words[0].as_str() {
             "HELLO" => "%1\r\n+proto\r\n:3\r\n".to_owned(),
             "CLUSTER" if words[1] == "INFO" => "+cluster_state:ok\r\n".to_owned(),
-            "CLUSTER" => format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n"),
+            "CLUSTER" => {
+                format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
+            }
             "SUBSCRIBE" => format!(">3\r\n+subscribe\r\n+{}\r\n:1\r\n", words[1]),
             "EVALSHA" | "EVAL" => {
                 asked.fetch_add(1, Ordering::Relaxed);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tenure_backend_redis::RedisBackend;
 use tenure_core::backend::DynBackend;
 use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{LockGuard, LockManager};
+use tenure_core::{LockGuard, LockManager, Result};
 use tenure_testkit::servers::redis::{RedisCluster, RedisSentinel};
+use tokio::task::JoinHandle;
 
 /// A ttl that no test waits for.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -29,8 +30,7 @@ pub fn backend(url: &str) -> Arc<dyn DynBackend> {
 }
 
 pub fn cluster_url(cluster: &RedisCluster) -> String {
-    let hosts: Vec<_> =
-        cluster.nodes().iter().map(|n| format!("127.0.0.1:{}", n.port())).collect();
+    let hosts: Vec<_> = cluster.nodes().iter().map(|n| format!("127.0.0.1:{}", n.port())).collect();
     format!("redis+cluster://{}", hosts.join(","))
 }
 
@@ -42,7 +42,9 @@ pub fn sentinel_url(group: &RedisSentinel) -> String {
 
 /// Whatever it is, it ends.
 pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"))
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| panic!("not within {limit:?}: {what}"))
 }
 
 /// Looks again and again until something is so.
@@ -53,6 +55,13 @@ pub async fn until(limit: Duration, what: &str, mut is_so: impl AsyncFnMut() -> 
         }
     })
     .await;
+}
+
+/// Begins to wait for a lock.
+#[allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
+pub fn waits(locks: &LockManager, name: &str, ttl: Duration) -> JoinHandle<Result<LockGuard>> {
+    let (locks, name) = (locks.clone(), name.to_owned());
+    tokio::spawn(async move { locks.acquire(name, ttl).await })
 }
 
 /// Waits until so many wait.

@@ -32,8 +32,8 @@ pub mod withdraw;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_core::{LockName, Result};
 use tenure_core::backend::DynBackend;
+use tenure_core::{LockName, Result};
 
 pub use futures_util::future::BoxFuture;
 pub use report::{Outcome, Report};

@@ -79,15 +79,19 @@ impl RedisCluster {
                 replica.call(&["CLUSTER", "REPLICATE", id]).is_ok()
             });
         }
-        until(AGREES_WITHIN, "replicas have what their primaries have, and all know of them", || {
-            let is_known = |id: &String| {
-                cluster.nodes.iter().all(|node| {
-                    let nodes = node.call(&["CLUSTER", "NODES"]).map(|nodes| nodes.to_string());
-                    nodes.is_ok_and(|nodes| nodes.contains(&format!("slave {id}")))
-                })
-            };
-            cluster.replicas.iter().all(is_in_sync) && cluster.ids.iter().all(is_known)
-        });
+        until(
+            AGREES_WITHIN,
+            "replicas have what their primaries have, and all know of them",
+            || {
+                let is_known = |id: &String| {
+                    cluster.nodes.iter().all(|node| {
+                        let nodes = node.call(&["CLUSTER", "NODES"]).map(|nodes| nodes.to_string());
+                        nodes.is_ok_and(|nodes| nodes.contains(&format!("slave {id}")))
+                    })
+                };
+                cluster.replicas.iter().all(is_in_sync) && cluster.ids.iter().all(is_known)
+            },
+        );
         cluster
     }
 
