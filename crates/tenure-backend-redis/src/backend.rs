@@ -62,6 +62,19 @@ impl RedisBackend {
         Ok(Self::new(RedisConfig::from_url(url)?))
     }
 
+    /// As [`RedisBackend::new`], for the servers of a client of the driver's version 1; see
+    /// [`RedisConfig::from_client`].
+    ///
+    /// ```
+    /// let client = redis::Client::open("redis://127.0.0.1/").unwrap();
+    /// let locks = tenure_backend_redis::RedisBackend::from_client(&client);
+    /// ```
+    #[cfg(feature = "redis-1")]
+    #[must_use]
+    pub fn from_client(client: &redis::Client) -> Self {
+        Self::new(RedisConfig::from_client(client))
+    }
+
     fn config(&self) -> &RedisConfig {
         &self.links.store().config
     }

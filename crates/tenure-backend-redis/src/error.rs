@@ -17,7 +17,8 @@ pub(crate) fn not_sent(error: &RedisError) -> Error {
 /// A request that was sent failed.
 pub(crate) fn failed(error: &RedisError) -> Error {
     if let Some(denied) = denied(error) {
-        return denied.with_nothing_changed();
+        // A script may have got that far.
+        return if is_in_script(error) { denied } else { denied.with_nothing_changed() };
     }
     let code = error.code().unwrap_or_default();
     let changed_nothing = |kind, message: String| {
@@ -79,11 +80,19 @@ pub(crate) fn strange(what: &str) -> Error {
 fn denied(error: &RedisError) -> Option<Error> {
     let code = error.code().unwrap_or_default();
     let is_denied = error.kind() == Kind::AuthenticationFailed
-        || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED");
+        || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
+        || is_in_script(error);
     is_denied.then(|| {
         Error::new(ErrorKind::Denied, format!("the server refused this user: {}", words(error)))
             .with_help("check user and password, and the commands and keys its ACL allows")
             .with_source(error.clone())
+    })
+}
+
+/// Whether a script was denied a command that it needs.
+fn is_in_script(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| {
+        words.contains("The user executing the script") || words.contains("ACL failure in script")
     })
 }
 

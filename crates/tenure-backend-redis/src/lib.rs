@@ -6,12 +6,15 @@
 //! else stands in one hash beside it. The rules are those of `tenure_core::machine`, in Lua, and
 //! compared with it command by command.
 //!
-//! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
+//! The tree: `config` and `tls` for addresses, `keys` for what is stored where, `script` and `reply` for what
 //! is sent and said, `wire` for a connection, `link` for calls that share one, `sentinel`
 //! for where that leads, `cluster` and `slots` for one link per node, `line` for either, `links` for one line per runtime, `backend` for the
 //! verbs.
 
+pub mod acl;
+
 mod config;
+mod tls;
 mod keys;
 
 mod backend;

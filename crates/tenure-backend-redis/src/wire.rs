@@ -1,11 +1,11 @@
 //! One connection to one server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, PushInfo, RedisError,
     RedisResult, Value,
@@ -45,15 +45,13 @@ impl Wire {
         match place {
             Place::Node(info) => Self::to(Client::open(info.clone())?, on_push).await,
             Place::Sentinel { sentinels, service, node } => {
-                if let Some(primary) = primary {
-                    let at = primary.beside(node);
-                    if let Ok(mut wire) = Self::to(Client::open(at)?, on_push.clone()).await
-                        && wire.is_primary().await
-                    {
-                        return Ok(wire);
-                    }
+                if let Some(primary) = primary
+                    && let Ok(wire) = Self::primary(primary, node, on_push.clone()).await
+                {
+                    return Ok(wire);
                 }
-                Self::to(ask(sentinels, service, node).await?, on_push).await
+                let primary = ask(sentinels, service).await?;
+                Self::primary(&primary, node, on_push).await
             }
             Place::Cluster(_) => {
                 Err(RedisError::from((ErrorKind::Client, "a cluster is reached node by node")))
@@ -76,10 +74,15 @@ impl Wire {
         self.at.as_ref()
     }
 
-    async fn is_primary(&mut self) -> bool {
-        let role = self.send(&redis::cmd("ROLE")).await;
-        let Ok(Value::Array(role)) = role else { return false };
-        role.first() == Some(&Value::BulkString(b"master".to_vec()))
+    /// Connects to the server there, if it finds as well that it is a primary.
+    async fn primary(at: &Address, like: &ConnectionInfo, on_push: OnPush) -> RedisResult<Self> {
+        let mut wire = Self::to(Client::open(at.beside(like))?, on_push).await?;
+        match wire.send(&redis::cmd("ROLE")).await? {
+            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
+                Ok(wire)
+            }
+            _ => Err(RedisError::from((ErrorKind::Client, "the primary is about to be another"))),
+        }
     }
 
     /// Sends a command and waits for its answer.
@@ -100,24 +103,18 @@ impl Wire {
 
 /// Asks Sentinels for the primary. Each has a moment before the next one is asked, too: one that
 /// stands still may not hold up a short lease.
-async fn ask(
-    sentinels: &[ConnectionInfo],
-    service: &str,
-    node: &ConnectionInfo,
-) -> RedisResult<Client> {
-    let node = SentinelNodeConnectionInfo::default()
-        .set_redis_connection_info(node.redis_settings().clone())
-        .set_tcp_settings(node.tcp_settings().clone());
+async fn ask(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<Address> {
     let mut answers: FuturesUnordered<_> = sentinels
         .iter()
         .zip(0..)
         .map(async |(sentinel, place)| {
             pause_for(MOMENT * place).await;
-            let mut sentinel = Sentinel::build(vec![sentinel.clone()])?;
-            sentinel.async_master_for(service, Some(&node)).await
+            let mut wire = Wire::to(Client::open(sentinel.clone())?, Arc::new(|_| {})).await?;
+            let mut cmd = redis::cmd("SENTINEL");
+            named(wire.send(cmd.arg("MASTER").arg(service)).await?)
         })
         .collect();
-    let mut error = RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is named"));
+    let mut error = RedisError::from((ErrorKind::Client, "no Sentinel is named"));
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(primary) => return Ok(primary),
@@ -125,6 +122,19 @@ async fn ask(
         }
     }
     Err(error)
+}
+
+/// The primary that a Sentinel names, if it finds that it is up.
+fn named(answer: Value) -> RedisResult<Address> {
+    let answer: HashMap<String, String> = redis::from_redis_value(answer)?;
+    let word = |name: &str| answer.get(name).map(String::as_str).unwrap_or_default();
+    if word("flags").split(',').any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected")) {
+        return Err(RedisError::from((ErrorKind::Client, "the primary is down")));
+    }
+    match word("port").parse() {
+        Ok(port) => Ok(Address { host: word("ip").into(), port }),
+        Err(_) => Err(RedisError::from((ErrorKind::Client, "a Sentinel names no primary"))),
+    }
 }
 
 /// As the library takes it: what is told is never refused.
