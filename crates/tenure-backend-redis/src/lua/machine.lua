@@ -25,6 +25,8 @@ local SHARED = 'tenure:shared'
 local REMEMBER = 600 * 1000000
 local AGING = 30 * 1000000
 local DAY = 86400 * 1000000
+-- How often somebody looks whether another program still has its lock.
+local LOOK = 500000
 local MAX_MEMBERS, MAX_DEPARTED, MAX_RELEASED, MAX_TOMBSTONES = 4096, 48, 16, 1024
 -- A release that is remembered: the first half of the member's id, and until when.
 local RELEASED_ID, RELEASED_SIZE = 32, 48
@@ -269,7 +271,11 @@ local function place(claim)
     local left = until_of(holders[i]) - now
     if check_in < 0 or left < check_in then check_in = left end
   end
-  if foreign and foreign >= 0 then check_in = foreign * 1000 end
+  if foreign then
+    if foreign >= 0 then check_in = foreign * 1000 end
+    -- Another program tells nobody when it gives its lock back: the first in the queue looks.
+    if ahead == 0 and (check_in < 0 or check_in > LOOK) then check_in = LOOK end
+  end
   return { ahead, check_in, now, views() }
 end
 
