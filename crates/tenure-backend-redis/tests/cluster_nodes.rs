@@ -7,6 +7,7 @@ mod kit;
 
 use std::time::Duration;
 
+use kit::storm::{self, Storm};
 use kit::{
     IN_THE_END, LONG, SOON, cluster_url, lives_on, manager, until, until_waiting, waits, within,
 };
@@ -142,4 +143,24 @@ async fn holders_and_waiters_follow_to_the_replica_of_a_node_that_was_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn holders_and_waiters_follow_to_the_replica_of_a_node_that_stands_still() {
     a_replica_takes_over(Fault::Stop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fences_rise_in_a_storm_in_which_a_node_is_killed_and_comes_back() {
+    let cluster = RedisCluster::start_replicated(3, &RedisSetup::new());
+    let names = names(&cluster);
+    let storm = Storm::on(&cluster_url(&cluster), &names);
+    storm.rages(100).await;
+    let broken = SystemClock.now();
+    cluster.node(1).kill();
+    until(IN_THE_END, "the replica is a primary", async || {
+        cluster.replica(1).cli(&["ROLE"]).starts_with("master")
+    })
+    .await;
+    storm.rages(100).await;
+    cluster.node(1).restart();
+    // What the old primary granted last has ended.
+    let mended = SystemClock.now().plus(storm::TTL);
+    storm.rages(300).await;
+    storm.calm((broken, mended)).await;
 }

@@ -7,11 +7,13 @@ mod kit;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kit::storm::{self, Storm};
 use kit::{
     IN_THE_END, LONG, SOON, backend, lives_on, manager, sentinel_url, until, until_waiting, waits,
     within,
 };
 use tenure_core::backend::DynBackend;
+use tenure_core::clock::{Clock, SystemClock};
 use tenure_core::{ErrorKind, LockGuard, NotReleased, Result};
 use tenure_testkit::conformance::{BoxFuture, Store, run};
 use tenure_testkit::servers::redis::{RedisSentinel, RedisServer};
@@ -147,4 +149,29 @@ async fn a_grant_that_no_replica_has_does_not_count() {
         Err(NotReleased::Unknown { .. }) => panic!("the primary answers"),
         Err(error) => panic!("{error}"),
     }
+}
+
+async fn fences_rise_in_a_storm(fault: impl Fn(&RedisSentinel) -> &RedisServer) {
+    let group = RedisSentinel::start();
+    let names: Vec<String> = (0..3).map(|n| format!("lock-{n}")).collect();
+    let storm = Storm::on(&sentinel_url(&group), &names);
+    storm.rages(100).await;
+    let broken = SystemClock.now();
+    let old = group.primary();
+    fault(&group);
+    assert_ne!(group.primary_after(old).port(), old.port());
+    // What the old primary granted last has ended.
+    let mended = SystemClock.now().plus(storm::TTL);
+    storm.rages(300).await;
+    storm.calm((broken, mended)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fences_rise_in_a_storm_in_which_the_primary_is_killed() {
+    fences_rise_in_a_storm(RedisSentinel::kill_primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fences_rise_in_a_storm_through_a_failover_that_was_planned() {
+    fences_rise_in_a_storm(RedisSentinel::failover).await;
 }
