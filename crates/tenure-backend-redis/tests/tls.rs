@@ -5,6 +5,7 @@
 mod kit;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kit::{LONG, SOON, manager, within};
 use rcgen::{
@@ -13,7 +14,12 @@ use rcgen::{
 use tenure_backend_redis::RedisBackend;
 use tenure_core::{Error, ErrorKind};
 use tenure_testkit::servers::ports::free_port;
-use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
+use tenure_testkit::servers::redis::{RedisCluster, RedisServer, RedisSetup};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A CA with files for a server of this name, and for a client: `ca.pem`, `server.pem`,
 /// `server.key`, `client.pem`, `client.key`.
@@ -99,6 +105,58 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     takes(&format!("{url}&cert={}&key={}", file("client.pem"), file("client.key"))).await;
     let error = refused(&url).await;
     assert!(error.kind().is_transient(), "{error:?}");
+}
+
+/// Speaks TLS in front of a server that does not, and answers at which port.
+#[allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
+async fn front(folder: &Path, behind: u16) -> u16 {
+    let chain = CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap();
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                let mut server = TcpStream::connect(("127.0.0.1", behind)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_of_a_cluster_are_reached_over_tls_and_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    // So do the nodes call each other.
+    certificates(folder.path(), "127.0.0.1");
+    let cluster = RedisCluster::start(3);
+    let mut ports = Vec::new();
+    for index in 0..3 {
+        ports.push(front(folder.path(), cluster.node(index).port()).await);
+        cluster.announce(index, ports[index]);
+    }
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let locks = manager(&format!("rediss+cluster://127.0.0.1:{}?ca={ca}", ports[0]));
+    for n in 0..30 {
+        let guard = locks.acquire(format!("lock-{n}"), LONG).await.unwrap();
+        guard.release().await.unwrap();
+    }
+    let has_some = |index| cluster.node(index).cli(&["DBSIZE"]) != "0";
+    assert!((0..3).all(has_some), "the locks are on all nodes");
+    let error = refused(&format!("rediss+cluster://127.0.0.1:{}", ports[0])).await;
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "nobody whom the web trusts: {error:?}");
 }
 
 #[test]

@@ -64,8 +64,10 @@ impl Storm {
     /// Waits for so many more grants.
     pub async fn rages(&self, grants: usize) {
         let goal = self.ledger.grants.load(Ordering::Relaxed) + grants;
-        until(IN_THE_END, "it goes on", async || goal <= self.ledger.grants.load(Ordering::Relaxed))
-            .await;
+        until(IN_THE_END, "it goes on", async || {
+            goal <= self.ledger.grants.load(Ordering::Relaxed)
+        })
+        .await;
     }
 
     /// Ends it. Nobody may have held what another one held, but while it was broken.
@@ -74,7 +76,11 @@ impl Storm {
         let all = async { while self.workers.join_next().await.transpose().unwrap().is_some() {} };
         super::within(IN_THE_END, "all come to an end", all).await;
         let overlaps = self.ledger.overlaps.lock();
-        println!("{} grants, {} overlaps", self.ledger.grants.load(Ordering::Relaxed), overlaps.len());
+        println!(
+            "{} grants, {} overlaps",
+            self.ledger.grants.load(Ordering::Relaxed),
+            overlaps.len()
+        );
         let excused = |at: &Moment| broken.0 <= *at && *at <= broken.1;
         assert!(overlaps.iter().all(excused), "two held at once, and nothing was broken");
     }
