@@ -94,7 +94,9 @@ impl Cluster {
                 };
                 let link = self.link(&to);
                 let turns = turns(link.channel());
-                let parcel = Parcel { turns, listens, asking: is_asking, patience: left };
+                // The whole of it each time: a node is not dead that does not answer within what is
+                // left over.
+                let parcel = Parcel { turns, listens, asking: is_asking, patience };
                 link.take(parcel).await.map_err(|error| (next(&error, &to), error))
             };
             let (next, error) = match answer.await {

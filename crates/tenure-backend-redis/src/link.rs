@@ -164,7 +164,8 @@ impl Link {
         })
     }
 
-    /// What is sent next: all of one kind.
+    /// What is sent next: all of one kind, and as patient as each other, so that nobody's short
+    /// patience ends what others wait for.
     fn board(&self) -> Vec<Waiting> {
         let mut state = self.state.lock();
         let mut boarded: Vec<Waiting> = Vec::new();
@@ -172,7 +173,9 @@ impl Link {
         while let Some(next) = state.waiting.front() {
             let kind = |w: &Waiting| w.parcel.turns.first().map(|t| t.kind);
             let fits = boarded.first().is_none_or(|first| {
-                kind(first) == kind(next) && turns + next.parcel.turns.len() <= BATCH
+                kind(first) == kind(next)
+                    && first.parcel.patience == next.parcel.patience
+                    && turns + next.parcel.turns.len() <= BATCH
             });
             if !fits {
                 break;

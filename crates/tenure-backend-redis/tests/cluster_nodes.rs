@@ -15,7 +15,7 @@ use tenure_core::LossReason;
 use tenure_core::clock::{Clock, SystemClock};
 use tenure_testkit::servers::redis::{RedisCluster, RedisSetup};
 
-const TTL: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(3);
 
 /// What befalls a node.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ async fn a_node_without_replica_is_cut_off(fault: Fault) {
     let refused = within(IN_THE_END, "an answer", tried).await.unwrap_err();
     assert!(refused.kind().is_transient(), "{refused:?}");
     for guard in &guards {
-        lives_on(guard, TTL * 2).await;
+        lives_on(guard, TTL).await;
     }
     for (name, guard) in [&names[0], &names[2]].into_iter().zip(guards) {
         let next = other.acquire(name.as_str(), TTL);
