@@ -13,21 +13,18 @@ use tenure_core::{
 };
 
 use crate::config::RedisConfig;
-use crate::error::strange;
 use crate::keys::{self, Keys};
-use crate::link::{Link, Store};
+use crate::line::Line;
+use crate::link::Store;
 use crate::links::Links;
 use crate::reply::{self, Answer};
 use crate::script::{self, Kind, Scripts, Turn, Words};
+use crate::slots::Slots;
 
 /// How long a call waits for an answer before the connection counts as dead.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long replicas are given to take a grant.
 const REPLICATE: Duration = Duration::from_millis(500);
-/// How many keys a listing asks the server to look at in one step.
-const SCAN_STEP: usize = 1000;
-/// How many steps a listing takes at most.
-const SCAN_STEPS: usize = 100_000;
 
 /// Locks on a Redis server, behind Sentinel or on a cluster. Redis 7.0 or newer, or Valkey.
 ///
@@ -49,7 +46,8 @@ impl RedisBackend {
             Some(key) => Scripts::with_test_clock(key),
             None => Scripts::new(),
         };
-        let store = Store { config, scripts, listeners: Listeners::default() };
+        let store =
+            Store { config, scripts, listeners: Listeners::default(), slots: Slots::default() };
         let mut capabilities = Capabilities::full("redis");
         // As it writes to its disk, and as its replicas follow: `examine` looks at both.
         capabilities.after_restart = Recall::Some;
@@ -70,6 +68,19 @@ impl RedisBackend {
         Ok(Self::new(RedisConfig::from_url(url)?))
     }
 
+    /// As [`RedisBackend::new`], for the servers of a client of the driver's version 1; see
+    /// [`RedisConfig::from_client`].
+    ///
+    /// ```
+    /// let client = redis::Client::open("redis://127.0.0.1/").unwrap();
+    /// let locks = tenure_backend_redis::RedisBackend::from_client(&client);
+    /// ```
+    #[cfg(feature = "redis-1")]
+    #[must_use]
+    pub fn from_client(client: &redis::Client) -> Self {
+        Self::new(RedisConfig::from_client(client))
+    }
+
     pub(crate) fn config(&self) -> &RedisConfig {
         &self.links.store().config
     }
@@ -85,19 +96,19 @@ impl RedisBackend {
     /// Takes one turn that is no acquire.
     async fn ask(&self, name: &LockName, words: Words) -> Result<Answer> {
         let turn = self.turn(name, Kind::Other, words)?;
-        one(self.links.here()?.take(vec![turn], false, PATIENCE).await?)
+        self.links.here()?.ask(turn, PATIENCE).await
     }
 
     /// Waits until enough replicas have what was just granted.
     ///
     /// # Errors
     /// `Unreachable` if too few have it in time; then the grant must not count.
-    async fn replicate(&self, link: &Link, name: &LockName) -> Result<()> {
+    async fn replicate(&self, line: &Line, keys: &Keys) -> Result<()> {
         let wanted = self.config().min_replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let have = link.replicate(&self.keys_of(name)?.cell, wanted, REPLICATE).await?;
+        let have = line.replicate(keys, wanted, REPLICATE).await?;
         if wanted <= have {
             return Ok(());
         }
@@ -107,10 +118,6 @@ impl RedisBackend {
         )
         .with_help("are the replicas up? `min_replicas` is how many have to be"))
     }
-}
-
-fn one(answers: Vec<Answer>) -> Result<Answer> {
-    answers.into_iter().next().ok_or_else(|| strange("no answer"))
 }
 
 /// Details as JSON, of which most claims of a manager have the same.
@@ -141,13 +148,12 @@ impl Backend for RedisBackend {
     }
 
     async fn acquire(&self, claim: &Claim) -> Result<Verdict> {
-        let link = self.links.here()?;
-        let channel = link.channel();
+        let (line, keys) = (self.links.here()?, self.keys_of(&claim.name)?);
         let (force, by) = match &claim.force {
             Some(why) => (&**why, &*claim.details.owner.label),
             None => ("", ""),
         };
-        // A cluster's client may send it again of its own accord.
+        // On a cluster it may be sent again, whatever became of it before.
         let is_plain = claim.first
             && claim.seats.is_all()
             && claim.id == claim.member.claim()
@@ -155,6 +161,7 @@ impl Backend for RedisBackend {
             && claim.force.is_none()
             && !self.config().is_cluster();
         let id = if is_plain { "plain".to_owned() } else { claim.id.to_string() };
+        let details = self.details.json(&claim.details);
         let words = Words::new(&id, claim.member)
             .list(14)
             .micros(claim.ttl)
@@ -168,13 +175,16 @@ impl Backend for RedisBackend {
             .signed(claim.priority.get())
             .seats(claim.seats)
             .flag(claim.detached)
-            .text(&self.details.json(&claim.details))
-            .text(channel);
-        let turn = self.turn(&claim.name, Kind::Acquire, words)?;
-        let answer = one(link.take(vec![turn], true, PATIENCE).await?)?;
+            .text(&details);
+        let turn = |channel: &str| Turn {
+            kind: Kind::Acquire,
+            keys: keys.clone(),
+            words: words.clone().text(channel),
+        };
+        let answer = line.claim(turn, &keys, PATIENCE).await?;
         let verdict = reply::verdict(answer, claim)?;
         if let Verdict::Granted(_) = verdict {
-            self.replicate(&link, &claim.name).await?;
+            self.replicate(&line, &keys).await?;
         }
         Ok(verdict)
     }
@@ -191,18 +201,16 @@ impl Backend for RedisBackend {
         let turns: Result<Vec<Turn>> = members.iter().map(|m| self.renewal(m)).collect();
         let shortest = members.iter().map(|m| m.ttl).min().unwrap_or(PATIENCE);
         let patience = (shortest / 6).clamp(Duration::from_millis(50), PATIENCE);
-        let answers = async {
-            let (link, turns) = (self.links.here()?, turns?);
-            if !self.config().is_cluster() {
-                return link.take(turns, false, patience).await;
-            }
-            let each = turns.into_iter().map(|turn| link.take(vec![turn], false, patience));
-            let answers = futures_util::future::try_join_all(each).await?;
-            answers.into_iter().map(one).collect()
+        let sent = async {
+            let (line, turns) = (self.links.here()?, turns?);
+            Ok(line.take(turns, patience).await)
         };
-        match answers.await {
+        match sent.await {
             Ok(answers) => {
-                answers.into_iter().zip(members).map(|(a, m)| reply::renewal(a, m)).collect()
+                let read = |(answer, member): (Result<Answer>, &Member)| {
+                    answer.map_or_else(Renewal::Unknown, |answer| reply::renewal(answer, member))
+                };
+                answers.into_iter().zip(members).map(read).collect()
             }
             Err(error) => vec![Renewal::Unknown(error); members.len()],
         }
@@ -245,8 +253,7 @@ impl Backend for RedisBackend {
     }
 
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<View>> {
-        let link = self.links.here()?;
-        let keys = link.scan(keys::ALL_CELLS, SCAN_STEP, SCAN_STEPS, PATIENCE).await?;
+        let keys = self.links.here()?.scan(keys::ALL_CELLS, PATIENCE).await?;
         let mut names: Vec<LockName> = keys
             .iter()
             .filter_map(|cell| keys::lock_of(cell)?.strip_prefix(&self.config().prefix))
@@ -272,13 +279,14 @@ impl Backend for RedisBackend {
         self.links.store().listeners.add(listener);
     }
 
-    fn watch(&self, _claim: &Claim, waits: bool) -> bool {
-        // Its claim was sent with the channel of this link, and messages were on before.
-        waits && self.links.here().is_ok_and(|link| link.hears())
+    fn watch(&self, claim: &Claim, waits: bool) -> bool {
+        // Its claim was sent with the channel of this line, and messages were on before.
+        let Ok(keys) = self.keys_of(&claim.name) else { return false };
+        waits && self.links.here().is_ok_and(|line| line.hears(&keys))
     }
 
     async fn ping(&self) -> Result<()> {
-        self.links.here()?.command(&redis::cmd("PING"), PATIENCE).await.map(drop)
+        self.links.here()?.ping(PATIENCE).await
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {

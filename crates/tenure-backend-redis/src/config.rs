@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-use redis::io::tcp::TcpSettings;
-use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use tenure_core::{Error, ErrorKind, Result};
 
-const KNOWN: &str = "prefix, min_replicas";
+use crate::tls::Files;
+
+const KNOWN: &str = "prefix, min_replicas, ca, cert, key, db";
 /// The variables that `redis://` alone reads.
 const URL_VARIABLE: &str = "REDIS_URL";
 
 /// Where a [`RedisBackend`](crate::RedisBackend) keeps its locks, and how.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct RedisConfig {
     pub(crate) place: Place,
     pub(crate) prefix: String,
@@ -27,12 +28,17 @@ pub(crate) enum Place {
     Cluster(Vec<ConnectionInfo>),
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::Cluster(Vec::new())
+    }
+}
+
 impl RedisConfig {
     /// Reads an address:
     ///
     /// - `redis://[[user]:password@]host[:port][/db]`: one server
-    /// - `rediss://…`: over TLS
-    /// - `redis+unix:///path`: one server's socket
+    /// - `redis+unix://[[user]:password@]/path[?db=n]`: one server's socket
     /// - `redis+sentinel://[[user]:password@]host[:port],…/service[/db]`: the primary that Sentinels
     ///   name
     /// - `redis+cluster://[[user]:password@]host[:port],…`: a cluster
@@ -41,6 +47,10 @@ impl RedisConfig {
     ///
     /// each with `?prefix=text` before every key, none if it is not given, and `?min_replicas=n`:
     /// how many replicas have to have a grant before it counts.
+    ///
+    /// With the feature `tls`, `rediss://…`, `rediss+sentinel://…` and `rediss+cluster://…` go over
+    /// TLS, with the root certificates of the web, or `?ca=/file.pem` and nothing else. A server that
+    /// asks for a certificate gets that of `?cert=/file.pem&key=/file.pem`.
     ///
     /// # Errors
     /// `Invalid` if it is not understood; the message never repeats a password.
@@ -59,37 +69,8 @@ impl RedisConfig {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) =
             address.split_once("://").ok_or_else(|| invalid("it has no scheme and `://`"))?;
-        let place = match scheme {
-            "redis" | "rediss" => Place::Node(node(&format!("{scheme}://{rest}"))?),
-            "redis+unix" => Place::Node(node(&format!("redis+unix://{rest}"))?),
-            "redis+sentinel" => {
-                let (user, hosts, path) = parts(rest);
-                let (service, db) = path.split_once('/').unwrap_or((path, "0"));
-                if service.is_empty() {
-                    return Err(invalid("it does not name the service: `…:26379/service`"));
-                }
-                let at = |host: &&str| node(&format!("redis://{}", with_port(host, 26379)));
-                Place::Sentinel {
-                    sentinels: hosts.iter().map(at).collect::<Result<_>>()?,
-                    service: service.to_owned(),
-                    node: node(&format!("redis://{user}127.0.0.1/{db}"))?,
-                }
-            }
-            "redis+cluster" => {
-                let (user, hosts, path) = parts(rest);
-                if !path.is_empty() && path != "0" {
-                    return Err(invalid("a cluster has one database only"));
-                }
-                let at = |host: &&str| node(&format!("redis://{user}{}", with_port(host, 6379)));
-                Place::Cluster(hosts.iter().map(at).collect::<Result<_>>()?)
-            }
-            _ => {
-                return Err(invalid(
-                    "its scheme is not one of redis, rediss, redis+unix, redis+sentinel, redis+cluster",
-                ));
-            }
-        };
-        let mut config = Self { place, prefix: String::new(), min_replicas: 0, test_clock: None };
+        let mut config = Self::default();
+        let (mut files, mut db) = (Files::default(), None);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
@@ -99,6 +80,12 @@ impl RedisConfig {
                         .parse()
                         .map_err(|_| invalid("`min_replicas` is a number of replicas"))?;
                 }
+                "ca" => files.ca = Some(value.to_owned()),
+                "cert" => files.cert = Some(value.to_owned()),
+                "key" => files.key = Some(value.to_owned()),
+                "db" if scheme == "redis+unix" => {
+                    db = Some(value.parse().map_err(|_| invalid("`db` is a number"))?);
+                }
                 _ => {
                     return Err(invalid(&format!(
                         "it has no parameter {key:?}; known are {KNOWN}"
@@ -106,7 +93,49 @@ impl RedisConfig {
                 }
             }
         }
+        let (base, kind) = scheme.split_once('+').unwrap_or((scheme, "node"));
+        let one = |authority: &str| files.trusted_by(node(&format!("{base}://{authority}"))?);
+        config.place = match (base, kind) {
+            ("redis" | "rediss", "node") => Place::Node(one(rest)?),
+            ("redis", "unix") => Place::Node(socket(rest, db.unwrap_or(0))?),
+            ("redis" | "rediss", "sentinel") => {
+                let (user, hosts, path) = parts(rest);
+                let (service, db) = path.split_once('/').unwrap_or((path, "0"));
+                if service.is_empty() {
+                    return Err(invalid("it does not name the service: `…:26379/service`"));
+                }
+                let at = |host: &&str| one(&with_port(host, 26379));
+                Place::Sentinel {
+                    sentinels: hosts.iter().map(at).collect::<Result<_>>()?,
+                    service: service.to_owned(),
+                    node: one(&format!("{user}127.0.0.1/{db}"))?,
+                }
+            }
+            ("redis" | "rediss", "cluster") => {
+                let (user, hosts, path) = parts(rest);
+                if !path.is_empty() && path != "0" {
+                    return Err(invalid("a cluster has one database only"));
+                }
+                let at = |host: &&str| one(&format!("{user}{}", with_port(host, 6379)));
+                Place::Cluster(hosts.iter().map(at).collect::<Result<_>>()?)
+            }
+            _ => {
+                return Err(invalid(
+                    "its scheme is not one of redis, redis+unix, redis+sentinel, redis+cluster, or \
+                     with TLS rediss, rediss+sentinel, rediss+cluster",
+                ));
+            }
+        };
         Ok(config)
+    }
+
+    /// The servers of a client of the driver's version 1: its address, credentials and TLS. The
+    /// connections are the backend's own, for it needs their messages, and may not wait for others.
+    #[cfg(feature = "redis-1")]
+    #[must_use]
+    pub fn from_client(client: &redis::Client) -> Self {
+        let info = client.get_connection_info().clone();
+        Self { place: Place::Node(as_we_need_it(info)), ..Self::default() }
     }
 
     /// Text before every key.
@@ -155,12 +184,22 @@ impl RedisConfig {
             Place::Node(node) => {
                 let db = node.redis_settings().db();
                 let db = if db == 0 { String::new() } else { format!("/{db}") };
-                format!("redis://{}{db}", node.addr())
+                match node.addr() {
+                    ConnectionAddr::Unix(path) => {
+                        let db = db.trim_start_matches('/');
+                        let db = if db.is_empty() { String::new() } else { format!("?db={db}") };
+                        format!("redis+unix://{}{db}", path.display())
+                    }
+                    addr => format!("{}://{addr}{db}", scheme(node)),
+                }
             }
-            Place::Sentinel { sentinels, service, .. } => {
-                format!("redis+sentinel://{}/{service}", hosts(sentinels))
+            Place::Sentinel { sentinels, service, node } => {
+                format!("{}+sentinel://{}/{service}", scheme(node), hosts(sentinels))
             }
-            Place::Cluster(nodes) => format!("redis+cluster://{}", hosts(nodes)),
+            Place::Cluster(nodes) => {
+                let scheme = nodes.first().map_or("redis", scheme);
+                format!("{scheme}+cluster://{}", hosts(nodes))
+            }
         }
     }
 }
@@ -216,15 +255,39 @@ fn with_parts(url: &str, password: Option<String>, db: Option<String>) -> Result
 fn node(url: &str) -> Result<ConnectionInfo> {
     // The library's own message may repeat the address with its password.
     let info = url.into_connection_info().map_err(|_| invalid("host, port or database"))?;
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     if !info.addr().is_supported() {
         return Err(invalid("this build has no TLS; it comes with the feature `tls`"));
     }
-    let tcp = TcpSettings::default().set_nodelay(true);
-    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+    Ok(as_we_need_it(info))
 }
 
-fn invalid(what: &str) -> Error {
+/// A server's socket: credentials with their `@`, and a path.
+fn socket(rest: &str, db: i64) -> Result<ConnectionInfo> {
+    let (user, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if path.is_empty() {
+        return Err(invalid("it does not name the socket: `redis+unix:///path`"));
+    }
+    // Credentials are read as everywhere.
+    let info = node(&format!("redis://{user}127.0.0.1"))?;
+    let settings = info.redis_settings().clone().set_db(db);
+    Ok(info.set_redis_settings(settings).set_addr(ConnectionAddr::Unix(path.into())))
+}
+
+/// With messages on the same connection, and without waiting for more to send.
+fn as_we_need_it(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    info.set_redis_settings(settings).set_tcp_settings(tcp)
+}
+
+fn scheme(node: &ConnectionInfo) -> &'static str {
+    match node.addr() {
+        ConnectionAddr::TcpTls { .. } => "rediss",
+        _ => "redis",
+    }
+}
+
+pub(crate) fn invalid(what: &str) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!("the address of a Redis store is not understood: {what}"),
@@ -250,6 +313,11 @@ mod tests {
             "redis+sentinel://a:26379,b:1/main"
         );
         assert_eq!(masked("redis+cluster://u:secret@a:7000,b"), "redis+cluster://a:7000,b:6379");
+        assert_eq!(
+            masked("redis+unix://u:secret@/run/redis.sock?db=3"),
+            "redis+unix:///run/redis.sock?db=3"
+        );
+        assert_eq!(masked("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
         let config = RedisConfig::parse("redis://db?prefix=locks:&min_replicas=1").expect("read");
         assert_eq!((config.prefix.as_str(), config.min_replicas), ("locks:", 1));
         assert!(!format!("{config:?}").contains("secret"));
@@ -280,6 +348,12 @@ mod tests {
             "redis://:secret@h?min_replicas=secret",
             "redis+sentinel://:secret@h",
             "redis+cluster://:secret@h/3",
+            "redis+unix://:secret@",
+            "redis+unix:///run/redis.sock?db=secret",
+            "redis+http://:secret@h",
+            "rediss+unix:///secret",
+            "redis://:secret@h?ca=/secret.pem",
+            "redis://:secret@h?db=3",
         ] {
             let error = RedisConfig::parse(bad).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");

@@ -17,7 +17,8 @@ pub(crate) fn not_sent(error: &RedisError) -> Error {
 /// A request that was sent failed.
 pub(crate) fn failed(error: &RedisError) -> Error {
     if let Some(denied) = denied(error) {
-        return denied.with_nothing_changed();
+        // A script may have got that far.
+        return if is_in_script(error) { denied } else { denied.with_nothing_changed() };
     }
     let code = error.code().unwrap_or_default();
     let changed_nothing = |kind, message: String| {
@@ -33,8 +34,17 @@ pub(crate) fn failed(error: &RedisError) -> Error {
             "the server is at its memory limit and takes no more".into(),
         ),
         (_, "LOADING" | "BUSY" | "MISCONF" | "MASTERDOWN" | "READONLY" | "NOREPLICAS")
-        | (_, "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "UNBLOCKED") => {
+        | (_, "CLUSTERDOWN" | "MOVED" | "UNBLOCKED") => {
             changed_nothing(ErrorKind::Unreachable, format!("the server refused: {}", words(error)))
+        }
+        (_, "TRYAGAIN" | "ASK") => changed_nothing(
+            ErrorKind::Unreachable,
+            "the slot of this lock is being moved to another node".into(),
+        ),
+        // A script may have got that far, and a slot only moves for a moment.
+        _ if is_moving(error) => {
+            Error::new(ErrorKind::Unknown, "the lock was being moved to another node")
+                .with_source(error.clone())
         }
         (Kind::Server(Server::CrossSlot), _) => changed_nothing(
             ErrorKind::Invalid,
@@ -56,6 +66,11 @@ pub(crate) fn failed(error: &RedisError) -> Error {
     }
 }
 
+/// Whether a script was cut short because a key of its lock was being moved to another node.
+pub(crate) fn is_moving(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| words.contains("access a non local key"))
+}
+
 /// The answer cannot be understood.
 pub(crate) fn strange(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the server's answer is not understood: {what}"))
@@ -65,11 +80,19 @@ pub(crate) fn strange(what: &str) -> Error {
 fn denied(error: &RedisError) -> Option<Error> {
     let code = error.code().unwrap_or_default();
     let is_denied = error.kind() == Kind::AuthenticationFailed
-        || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED");
+        || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
+        || is_in_script(error);
     is_denied.then(|| {
         Error::new(ErrorKind::Denied, format!("the server refused this user: {}", words(error)))
             .with_help("check user and password, and the commands and keys its ACL allows")
             .with_source(error.clone())
+    })
+}
+
+/// Whether a script was denied a command that it needs.
+fn is_in_script(error: &RedisError) -> bool {
+    error.detail().is_some_and(|words| {
+        words.contains("The user executing the script") || words.contains("ACL failure in script")
     })
 }
 

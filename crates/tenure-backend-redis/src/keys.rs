@@ -2,6 +2,8 @@
 
 use tenure_core::{Error, ErrorKind, LockName, Result};
 
+use crate::slots::Slots;
+
 /// How the key of every cell begins.
 const CELLS: &str = "tenure:{";
 
@@ -21,12 +23,15 @@ impl Keys {
     /// `tenure:{b}:a{b}c`. Any other is one: `abc` and `tenure:{abc}`.
     pub(crate) fn of(prefix: &str, name: &LockName, cluster: bool) -> Result<Self> {
         let lock = format!("{prefix}{name}");
-        let refuse = |why: &str| {
+        let refuse = |why: &str, help: &str| {
             let error = Error::new(ErrorKind::Invalid, format!("the key {lock:?} {why}"));
-            Err(error.with_lock(name).with_nothing_changed())
+            Err(error.with_lock(name).with_help(help).with_nothing_changed())
         };
         if lock.starts_with(CELLS) {
-            return refuse("begins like those that keep the state of locks");
+            return refuse(
+                "begins like those that keep the state of locks",
+                "name the lock otherwise, or put a prefix before all keys: `?prefix=locks:`",
+            );
         }
         let cell = match tag(&lock) {
             Some(tag) => format!("{CELLS}{tag}}}:{lock}"),
@@ -34,11 +39,18 @@ impl Keys {
             None if cluster => {
                 return refuse(
                     "has a `}` and no hash tag: on a cluster its state would lie elsewhere",
+                    "name the lock otherwise, or give it a hash tag, or all of them one: \
+                     `?prefix={locks}:`",
                 );
             }
             None => format!("{CELLS}}}{lock}"),
         };
         Ok(Self { lock, cell })
+    }
+
+    /// The slot of both.
+    pub(crate) fn slot(&self) -> u16 {
+        Slots::of(&self.lock)
     }
 }
 
@@ -57,7 +69,7 @@ pub(crate) fn lock_of(cell: &str) -> Option<&str> {
 }
 
 /// What a cluster hashes of a key, if not the whole.
-fn tag(key: &str) -> Option<&str> {
+pub(crate) fn tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
     (!tag.is_empty()).then_some(tag)

@@ -6,11 +6,16 @@
 //! else stands in one hash beside it. The rules are those of `tenure_core::machine`, in Lua, and
 //! compared with it command by command.
 //!
-//! The tree: `config` for addresses, `keys` for what is stored where, `script` and `reply` for what
-//! is sent and said, `wire` for a connection, `link` for calls that share one, `links` for one link
-//! per runtime, `backend` for the verbs, `probe` for what a deployment makes of the promises.
+//! The tree: `config` and `tls` for addresses, `keys` for what is stored where, `script` and `reply`
+//! for what is sent and said, `wire` for a connection, `link` for keeping one and `pulse` for whether
+//! it is alive, `flight` for calls that share it, `sentinel` for where it leads, `cluster` and `slots`
+//! for one link per node, `line` for either, `links` for one line per runtime, `backend` for the verbs,
+//! `probe` for what a deployment makes of the promises.
+
+pub mod acl;
 
 mod config;
+mod tls;
 mod keys;
 
 mod backend;
@@ -18,6 +23,12 @@ mod script;
 mod reply;
 
 mod links;
+mod flight;
+mod pulse;
+mod line;
+mod cluster;
+mod slots;
+mod sentinel;
 mod link;
 mod wire;
 mod push;

@@ -1,32 +1,26 @@
-//! Calls of one runtime that share a connection.
-//!
-//! A turn joins those that wait to be sent; one of a few flights takes up to [`BATCH`] of them and
-//! sends them as one script, waits for the answers and goes on with what has come meanwhile. So
-//! turns of many tasks share scripts under load, and one alone is sent at once.
+//! A connection of one runtime, made when it is first needed and again when it is lost.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{Cmd, PushInfo, PushKind, RedisError, Value};
+use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tenure_core::backend::Event;
 use tenure_core::{Error, ErrorKind, Listeners, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use crate::config::RedisConfig;
+use crate::config::{Place, RedisConfig};
 use crate::error;
+use crate::flight::Flights;
+use crate::pulse::{self, Pulse};
 use crate::push;
-use crate::reply::Answer;
-use crate::script::{Scripts, Turn};
+use crate::script::Scripts;
+use crate::sentinel::Sentry;
+use crate::slots::{Address, Slots};
 use crate::wire::{CONNECT, OnPush, Wire};
 
-/// The most turns in one script: what the server does in well under a millisecond.
-const BATCH: usize = 32;
-/// The most scripts under way at a time.
-const FLIGHTS: usize = 4;
 /// The pauses between attempts to be connected again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -35,69 +29,85 @@ pub(crate) struct Store {
     pub(crate) config: RedisConfig,
     pub(crate) scripts: Scripts,
     pub(crate) listeners: Listeners,
+    /// Who has what on a cluster; empty elsewhere.
+    pub(crate) slots: Slots,
 }
 
 /// A connection of one runtime, made when it is first needed and again when it is lost.
 pub(crate) struct Link {
-    store: Arc<Store>,
-    runtime: Handle,
+    pub(crate) store: Arc<Store>,
+    pub(crate) runtime: Handle,
+    /// The node of a cluster that it leads to; `None` if there is one server only.
+    pub(crate) node: Option<Node>,
     /// Where this link hears of its waiters and holders; nobody else's business.
     channel: String,
-    state: Mutex<State>,
+    pub(crate) flights: Flights,
     wire: tokio::sync::Mutex<Connection>,
     /// Whether messages arrive.
     hears: AtomicBool,
     /// Whether somebody has asked for messages, so that they have to arrive again.
     listens: AtomicBool,
     lost: Arc<Notify>,
-    /// Whoever brings answers has this until what they lead to is sent, so that the server works on
-    /// that while the next answers are brought. Otherwise all would be sent and answered together,
-    /// and client and server would wait for each other in turn.
-    delivers: tokio::sync::Mutex<()>,
     /// Waits for replicas.
     side: tokio::sync::Mutex<Option<Wire>>,
+    /// Where a Sentinel has said that the primary is.
+    primary: Mutex<Option<Address>>,
+    sentry: OnceLock<Sentry>,
     /// Lives as long as the runtime does.
     alive: Weak<()>,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
-    flights: usize,
-}
-
-struct Waiting {
-    turns: Vec<Turn>,
-    listens: bool,
-    patience: Duration,
-    answer: oneshot::Sender<Result<Vec<Answer>>>,
+/// A node of a cluster.
+pub(crate) struct Node {
+    pub(crate) info: ConnectionInfo,
+    /// Told when it cannot be reached.
+    pub(crate) trouble: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Connection {
-    wire: Option<Wire>,
+    wire: Option<Connected>,
     /// Counts the connections, so that a late failure of an old one does not end its successor.
     count: u64,
     listens: bool,
 }
 
+/// A connection as calls use it; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    wire: Wire,
+    pulse: Arc<Pulse>,
+    count: u64,
+}
+
+impl Connected {
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 impl Link {
-    /// A link of the runtime that this is called in, if any; it is not connected yet.
-    pub(crate) fn new(store: Arc<Store>, runtime: Handle) -> Arc<Self> {
+    /// A link of this runtime to the one server, or to a node; it is not connected yet.
+    pub(crate) fn new(store: Arc<Store>, runtime: Handle, node: Option<Node>) -> Arc<Self> {
         let alive = Arc::new(());
         let link = Arc::new(Self {
             store,
             alive: Arc::downgrade(&alive),
             channel: format!("tenure:wake:{:032x}", rand_u128()),
-            state: Mutex::default(),
+            flights: Flights::default(),
             wire: tokio::sync::Mutex::default(),
             hears: AtomicBool::new(false),
             listens: AtomicBool::new(false),
             lost: Arc::new(Notify::new()),
-            delivers: tokio::sync::Mutex::default(),
             side: tokio::sync::Mutex::default(),
+            primary: Mutex::default(),
+            sentry: OnceLock::new(),
             runtime,
+            node,
         });
+        if let Some(sentry) = Sentry::of(&link, &link.runtime, &link.store.config.place) {
+            let _ = link.sentry.set(sentry);
+        }
         link.runtime.spawn(comes_back(Arc::downgrade(&link), link.lost.clone(), alive));
         link
     }
@@ -117,107 +127,47 @@ impl Link {
         self.hears.load(Ordering::Acquire)
     }
 
-    /// Takes turns of one kind and answers what each says, in their order. Dropped, it leaves the
-    /// outcome unknown. `listens` makes sure before that messages arrive.
-    pub(crate) async fn take(
-        self: &Arc<Self>,
-        turns: Vec<Turn>,
-        listens: bool,
-        patience: Duration,
-    ) -> Result<Vec<Answer>> {
-        let (answer, answered) = oneshot::channel();
-        if self.fly_alone() {
-            let _alone = Alone { link: self.clone() };
-            let turns: Vec<&Turn> = turns.iter().collect();
-            return self.run(&turns, listens, patience).await;
-        }
-        let takes_off = {
-            let mut state = self.state.lock();
-            state.waiting.push_back(Waiting { turns, listens, patience, answer });
-            let takes_off = state.flights < FLIGHTS;
-            state.flights += usize::from(takes_off);
-            takes_off
-        };
-        if takes_off {
-            self.runtime.spawn(Flight { link: self.clone(), landed: false }.fly());
-        }
-        answered.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unknown, "the runtime of this call ended while it was sent"))
-        })
-    }
-
-    /// Whether a caller of this runtime may send its turns itself, because nobody else sends any: that
-    /// spares two tasks and a message.
-    fn fly_alone(&self) -> bool {
-        if !Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id()) {
-            return false;
-        }
-        let mut state = self.state.lock();
-        let alone = state.flights == 0;
-        state.flights += usize::from(alone);
-        alone
-    }
-
-    /// What is sent next: all of one kind, and on a cluster for one lock each.
-    fn board(&self) -> Vec<Waiting> {
-        let mut state = self.state.lock();
-        let mut boarded: Vec<Waiting> = Vec::new();
-        let mut turns = 0;
-        while let Some(next) = state.waiting.front() {
-            let kind = |w: &Waiting| w.turns.first().map(|t| t.kind);
-            let fits = boarded.first().is_none_or(|first| {
-                !self.store.config.is_cluster()
-                    && kind(first) == kind(next)
-                    && turns + next.turns.len() <= BATCH
-            });
-            if !fits {
-                break;
-            }
-            let next = state.waiting.pop_front().expect("it was just there");
-            turns += next.turns.len();
-            // Nobody waits for it any more, and it has not been sent.
-            if !next.answer.is_closed() {
-                boarded.push(next);
-            }
-        }
-        boarded
-    }
-
-    async fn send(&self, boarded: &[Waiting]) -> Result<Vec<Answer>> {
-        let listens = boarded.iter().any(|w| w.listens);
-        let patience = boarded.iter().map(|w| w.patience).min().unwrap_or_default();
-        let turns: Vec<&Turn> = boarded.iter().flat_map(|w| &w.turns).collect();
-        self.run(&turns, listens, patience).await
-    }
-
-    async fn run(&self, turns: &[&Turn], listens: bool, patience: Duration) -> Result<Vec<Answer>> {
-        let Some(kind) = turns.first().map(|t| t.kind) else {
-            return Ok(Vec::new());
-        };
-        let heard_only = !self.store.config.is_cluster();
-        let (mut wire, count) = self.connected(listens, patience).await?;
-        let command = |known| self.store.scripts.command(kind, heard_only, turns, known);
-        let mut answer = self.ask(&mut wire, count, &command(true), patience).await;
-        if answer.as_ref().is_err_and(|e| e.1 == Some("NOSCRIPT")) {
-            answer = self.ask(&mut wire, count, &command(false), patience).await;
-        }
-        Answer::all(answer.map_err(|e| e.0)?, turns.len())
+    /// Does something in the runtime of this link, wherever it is asked for: connections and timers
+    /// need one, and callers may have none.
+    async fn at_home<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.runtime.spawn(work).await.unwrap_or_else(|_| Err(abandoned()))
     }
 
     /// Sends one command of any sort.
-    pub(crate) async fn command(&self, cmd: &Cmd, patience: Duration) -> Result<Value> {
-        let (mut wire, count) = self.connected(false, patience).await?;
-        self.ask(&mut wire, count, cmd, patience).await.map_err(|e| e.0)
+    pub(crate) async fn command(self: &Arc<Self>, cmd: Cmd, patience: Duration) -> Result<Value> {
+        let link = self.clone();
+        self.at_home(async move {
+            let asked = async {
+                let mut connected = link.connected(false).await?;
+                link.ask(&mut connected, &cmd).await.map_err(|e| e.0)
+            };
+            let late = || Error::new(ErrorKind::Unknown, "the server did not answer in time");
+            tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(late()))
+        })
+        .await
     }
 
     /// How many replicas have everything that was written so far. On a connection of its own:
     /// waiting blocks it.
-    pub(crate) async fn replicate(&self, key: &str, replicas: u32, limit: Duration) -> Result<u32> {
+    pub(crate) async fn replicate(
+        self: &Arc<Self>,
+        key: String,
+        replicas: u32,
+        limit: Duration,
+    ) -> Result<u32> {
+        let link = self.clone();
+        self.at_home(async move { link.waits(&key, replicas, limit).await }).await
+    }
+
+    async fn waits(&self, key: &str, replicas: u32, limit: Duration) -> Result<u32> {
         let mut side = self.side.lock().await;
         let wire = match &mut *side {
             Some(wire) => wire,
             empty => {
-                let opened = Wire::open(&self.store.config, Arc::new(|_| {})).await;
+                let opened = self.open(Arc::new(|_| {})).await;
                 empty.insert(opened.map_err(|e| error::not_sent(&e))?)
             }
         };
@@ -243,93 +193,177 @@ impl Link {
         }
     }
 
-    /// All keys that fit a pattern, on all servers, in a bounded number of steps.
+    /// All keys that fit a pattern, in at most `left` steps, which are counted down.
     pub(crate) async fn scan(
-        &self,
+        self: &Arc<Self>,
         pattern: &str,
         step: usize,
-        steps: usize,
+        left: &mut usize,
         patience: Duration,
     ) -> Result<Vec<String>> {
-        let (wire, _) = self.connected(false, patience).await?;
-        wire.scan(pattern, step, steps).await
+        let mut keys = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                Error::new(ErrorKind::Unreachable, "the server has too many keys to find locks")
+            })?;
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(step);
+            let page = self.command(cmd, patience).await?;
+            let (next, some): (u64, Vec<String>) =
+                redis::from_redis_value(page).map_err(|e| error::strange(&e.to_string()))?;
+            keys.extend(some);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(keys);
+            }
+        }
     }
 
-    async fn ask(
+    async fn open(&self, on_push: OnPush) -> RedisResult<Wire> {
+        match &self.node {
+            Some(node) => Wire::open(&Place::Node(node.info.clone()), None, on_push).await,
+            None => {
+                // Once: what was said then may be wrong later.
+                let primary = self.primary.lock().take();
+                Wire::open(&self.store.config.place, primary.as_ref(), on_push).await
+            }
+        }
+    }
+
+    /// Goes to another primary, unless it is there.
+    pub(crate) async fn go_to(&self, primary: Address) {
+        let (is_there, count) = {
+            let connection = self.wire.lock().await;
+            let wire = connection.wire.as_ref();
+            (wire.is_none_or(|it| it.wire.at() == Some(&primary)), connection.count)
+        };
+        if !is_there {
+            *self.primary.lock() = Some(primary);
+            self.hang_up(count).await;
+        }
+        *self.side.lock().await = None;
+    }
+
+    /// Sends a command and waits for its answer, or until the connection is dead; the word is the
+    /// server's, if it does not know the script.
+    pub(crate) async fn ask(
         &self,
-        wire: &mut Wire,
-        count: u64,
+        connected: &mut Connected,
         cmd: &Cmd,
-        patience: Duration,
     ) -> Result<Value, (Error, Option<&'static str>)> {
-        match tokio::time::timeout(patience, wire.send(cmd)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                if ends_the_connection(&error) {
-                    self.hang_up(count).await;
-                }
+        let Connected { wire, pulse, count } = connected;
+        match pulse.call(wire.send(cmd)).await {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => {
+                self.look_at(&error, *count).await;
                 let unknown_script = error.code() == Some("NOSCRIPT");
                 Err((error::failed(&error), unknown_script.then_some("NOSCRIPT")))
             }
-            Err(_) => {
-                // The connection may be dead without anybody saying so.
-                self.hang_up(count).await;
-                let late = format!("the server did not answer within {patience:?}");
-                Err((Error::new(ErrorKind::Unknown, late), None))
-            }
+            None => Err((silent(), None)),
         }
     }
 
-    async fn connected(&self, listens: bool, patience: Duration) -> Result<(Wire, u64)> {
+    /// Sends commands in one write and waits for all answers; each may be an error.
+    pub(crate) async fn ask_all(
+        &self,
+        connected: &mut Connected,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>> {
+        let Connected { wire, pulse, count } = connected;
+        match pulse.call(wire.send_all(commands)).await {
+            Some(Ok(values)) => Ok(values),
+            Some(Err(error)) => {
+                self.look_at(&error, *count).await;
+                Err(error::failed(&error))
+            }
+            None => Err(silent()),
+        }
+    }
+
+    /// Hangs up after an error that leaves nothing to be expected of the connection.
+    pub(crate) async fn look_at(&self, error: &RedisError, count: u64) {
+        if ends_the_connection(error) {
+            self.hang_up(count).await;
+        }
+    }
+
+    /// The connection, made if there is none. Whoever does not wait for that any longer leaves the
+    /// making of it to the next: otherwise short calls would never be connected.
+    pub(crate) async fn connected(self: &Arc<Self>, listens: bool) -> Result<Connected> {
+        if listens {
+            self.listens.store(true, Ordering::Release);
+        }
+        let listens = self.listens.load(Ordering::Acquire);
         if let Ok(connection) = self.wire.try_lock()
-            && let Some(wire) = &connection.wire
-            && (!listens || connection.listens)
+            && let Some(connected) = &connection.wire
+            && (connection.listens || !listens)
         {
-            return Ok((wire.clone(), connection.count));
+            return Ok(connected.clone());
         }
-        let late = || {
-            Error::new(ErrorKind::Unreachable, "no connection to the server in time")
-                .with_help("is the server running, and its address right?")
-                .with_nothing_changed()
-        };
-        let connect = async {
-            let mut connection = self.wire.lock().await;
-            if listens {
-                self.listens.store(true, Ordering::Release);
+        let (tell, told) = oneshot::channel();
+        let link = self.clone();
+        self.runtime.spawn(async move {
+            let mut connection = link.wire.lock().await;
+            if !tell.is_closed() {
+                let made = tokio::time::timeout(CONNECT, link.connect(&mut connection, listens));
+                let made = made.await.unwrap_or_else(|_| Err(not_connected()));
+                let _ = tell.send(made);
             }
-            let listens = self.listens.load(Ordering::Acquire);
-            let wire = match &mut connection.wire {
-                Some(wire) => wire.clone(),
-                None => {
-                    connection.count += 1;
-                    connection.listens = false;
-                    let opened = Wire::open(&self.store.config, self.on_push()).await;
-                    connection.wire = Some(opened.map_err(|e| error::not_sent(&e))?);
-                    connection.wire.clone().expect("just put there")
-                }
-            };
-            if listens && !connection.listens {
-                let mut listening = wire.clone();
-                let subscribed = listening.subscribe(&self.channel).await;
-                if let Err(error) = subscribed {
-                    connection.wire = None;
-                    return Err(error::not_sent(&error));
-                }
-                connection.listens = true;
-                self.hears.store(true, Ordering::Release);
-            }
-            Ok((wire, connection.count))
-        };
-        tokio::time::timeout(patience.max(Duration::from_millis(100)).min(CONNECT), connect)
-            .await
-            .unwrap_or_else(|_| Err(late()))
+        });
+        match tokio::time::timeout(CONNECT, told).await {
+            Ok(Ok(made)) => made,
+            _ => Err(not_connected()),
+        }
     }
 
-    async fn hang_up(&self, count: u64) {
+    async fn connect(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+        listens: bool,
+    ) -> Result<Connected> {
+        let connected = match &mut connection.wire {
+            Some(connected) => connected.clone(),
+            None => {
+                connection.count += 1;
+                connection.listens = false;
+                let opened = self.open(self.on_push()).await;
+                let wire = opened.map_err(|e| error::not_sent(&e))?;
+                let (pulse, count) = (Arc::new(Pulse::default()), connection.count);
+                let watch = pulse::watch(Arc::downgrade(self), count, pulse.clone(), wire.clone());
+                self.runtime.spawn(watch);
+                connection.wire.insert(Connected { wire, pulse, count }).clone()
+            }
+        };
+        if listens && !connection.listens {
+            let mut listening = connected.wire.clone();
+            if let Err(error) = listening.subscribe(&self.channel).await {
+                connection.wire = None;
+                return Err(error::not_sent(&error));
+            }
+            connection.listens = true;
+            self.hears.store(true, Ordering::Release);
+        }
+        Ok(connected)
+    }
+
+    /// Somebody should look whether the node has lost its slots.
+    pub(crate) fn is_in_trouble(&self) {
+        if let Some(node) = &self.node {
+            node.trouble.notify_one();
+        }
+    }
+
+    /// Ends a connection, and the calls that wait for its answers.
+    pub(crate) async fn hang_up(&self, count: u64) {
         let mut connection = self.wire.lock().await;
-        if connection.count == count && connection.wire.take().is_some() {
+        if connection.count == count
+            && let Some(connected) = connection.wire.take()
+        {
+            connected.pulse.ends();
             self.hears.store(false, Ordering::Release);
             self.lost.notify_one();
+            self.is_in_trouble();
         }
     }
 
@@ -347,7 +381,7 @@ impl Link {
 }
 
 impl Store {
-    fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         let event = match event {
             // Replicas have to have it before it counts: whoever waits asks, and that is checked.
             Event::Granted { name, member, .. } if 0 < self.config.min_replicas => {
@@ -356,91 +390,6 @@ impl Store {
             event => event,
         };
         self.listeners.tell(&event);
-    }
-}
-
-/// A flight; counted even if its runtime ends under it.
-struct Flight {
-    link: Arc<Link>,
-    landed: bool,
-}
-
-impl Flight {
-    async fn fly(mut self) {
-        let link = self.link.clone();
-        let mut boarded = link.board();
-        let mut turn = None;
-        loop {
-            if boarded.is_empty() {
-                // Under the lock that those who wait take to see whether anybody flies.
-                let mut state = link.state.lock();
-                if state.waiting.is_empty() {
-                    state.flights -= 1;
-                    self.landed = true;
-                    return;
-                }
-            } else {
-                let answer = {
-                    let mut sent = std::pin::pin!(link.send(&boarded));
-                    let answer = futures_lite::future::poll_once(sent.as_mut()).await;
-                    drop(turn.take());
-                    match answer {
-                        Some(answer) => answer,
-                        None => sent.await,
-                    }
-                };
-                turn = Some(link.delivers.lock().await);
-                deliver(boarded, answer);
-                // Those who were answered ask anew.
-                tokio::task::yield_now().await;
-            }
-            boarded = link.board();
-        }
-    }
-}
-
-fn deliver(boarded: Vec<Waiting>, answer: Result<Vec<Answer>>) {
-    match answer {
-        Ok(answers) => {
-            let mut answers = answers.into_iter();
-            for waiting in boarded {
-                let mine = answers.by_ref().take(waiting.turns.len()).collect();
-                let _ = waiting.answer.send(Ok(mine));
-            }
-        }
-        Err(error) => {
-            for waiting in boarded {
-                let _ = waiting.answer.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.landed {
-            // Its runtime has ended: nobody sends what waits.
-            let mut state = self.link.state.lock();
-            state.flights -= 1;
-            state.waiting.clear();
-        }
-    }
-}
-
-/// A caller that sends its turns itself. Those who come meanwhile may have found enough flights.
-struct Alone {
-    link: Arc<Link>,
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let mut state = self.link.state.lock();
-        if state.waiting.is_empty() {
-            state.flights -= 1;
-            return;
-        }
-        drop(state);
-        self.link.runtime.spawn(Flight { link: self.link.clone(), landed: false }.fly());
     }
 }
 
@@ -458,7 +407,7 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
             }
             // Whether it is gone indeed, and if so a new one.
             let count = link.wire.lock().await.count;
-            let ping = link.command(&redis::cmd("PING"), CONNECT).await;
+            let ping = link.command(redis::cmd("PING"), CONNECT).await;
             let is_new = link.wire.lock().await.count != count;
             if ping.is_ok() {
                 if is_new || link.hears() {
@@ -466,6 +415,7 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
                 }
                 break;
             }
+            link.is_in_trouble();
             drop(link);
             pause_for(pause).await;
             pause = (pause * 2).min(PAUSES.1);
@@ -474,8 +424,22 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
-async fn pause_for(pause: Duration) {
+pub(crate) async fn pause_for(pause: Duration) {
     tokio::time::sleep(pause).await;
+}
+
+fn not_connected() -> Error {
+    Error::new(ErrorKind::Unreachable, "no connection to the server in time")
+        .with_help("is the server running, and its address right?")
+        .with_nothing_changed()
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::Unknown, "the connection ended before the server answered")
+}
+
+pub(crate) fn abandoned() -> Error {
+    Error::new(ErrorKind::Unknown, "the runtime of this call ended while it was sent")
 }
 
 /// Whether nothing can be expected of the connection any more.
@@ -494,6 +458,9 @@ fn rand_u128() -> u128 {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        if let Some(connected) = self.wire.get_mut().wire.take() {
+            connected.pulse.ends();
+        }
         self.lost.notify_one();
     }
 }

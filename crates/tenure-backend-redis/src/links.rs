@@ -1,4 +1,4 @@
-//! One link per runtime: a connection is driven by the runtime it was made in, and the keeper's
+//! One line per runtime: a connection is driven by the runtime it was made in, and the keeper's
 //! must go on when a user's stands still.
 
 use std::collections::HashMap;
@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use tenure_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Handle, Id, Runtime};
 
-use crate::link::{Link, Store};
+use crate::line::Line;
+use crate::link::Store;
 
-/// The links of one backend.
+/// The lines of one backend.
 #[derive(Debug)]
 pub(crate) struct Links {
     store: Arc<Store>,
-    by_runtime: Mutex<HashMap<Id, Arc<Link>>>,
+    by_runtime: Mutex<HashMap<Id, Line>>,
     /// For calls that are made outside of any runtime.
     own: OnceLock<Option<Own>>,
 }
@@ -22,7 +23,7 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Own {
     runtime: Option<Runtime>,
-    link: Arc<Link>,
+    link: Line,
 }
 
 impl Links {
@@ -34,8 +35,8 @@ impl Links {
         &self.store
     }
 
-    /// The link of the runtime that this is called in.
-    pub(crate) fn here(&self) -> Result<Arc<Link>> {
+    /// The line of the runtime that this is called in.
+    pub(crate) fn here(&self) -> Result<Line> {
         let Ok(runtime) = Handle::try_current() else {
             return self.own();
         };
@@ -45,12 +46,12 @@ impl Links {
         }
         // Those of runtimes that have ended: their tasks are gone, and nothing else holds them.
         links.retain(|_, link| link.is_alive());
-        let link = Link::new(self.store.clone(), runtime.clone());
+        let link = Line::new(self.store.clone(), runtime.clone());
         links.insert(runtime.id(), link.clone());
         Ok(link)
     }
 
-    fn own(&self) -> Result<Arc<Link>> {
+    fn own(&self) -> Result<Line> {
         let own = self.own.get_or_init(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -59,7 +60,7 @@ impl Links {
                 .build()
                 .inspect_err(|error| tracing::warn!(%error, "no thread for the connection"))
                 .ok()?;
-            let link = Link::new(self.store.clone(), runtime.handle().clone());
+            let link = Line::new(self.store.clone(), runtime.handle().clone());
             Some(Own { runtime: Some(runtime), link })
         });
         match own {

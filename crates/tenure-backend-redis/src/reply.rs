@@ -14,11 +14,11 @@ use tenure_core::{
     Result, Seats, ValueView, View, WaiterView,
 };
 
-use crate::error::strange;
+use crate::error::{self, strange};
 use crate::script;
 
 /// What a turn was answered, and what time it was at the server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     value: Redis,
     now: Micros,
@@ -33,6 +33,16 @@ impl Answer {
             return Err(strange(&format!("{} answers to {count} turns", reply.0.len())));
         }
         Ok(reply.0.map(|value| Self { value, now }).collect())
+    }
+
+    /// The same, if none of them is an error.
+    pub(crate) fn all_sound(reply: Redis, count: usize) -> Result<Vec<Self>> {
+        let answers = Self::all(reply, count)?;
+        let error = answers.iter().find_map(|answer| match &answer.value {
+            Redis::ServerError(error) => Some(error.clone()),
+            _ => None,
+        });
+        error.map_or(Ok(answers), |error| Err(error::failed(&error.into())))
     }
 
     /// A lease of all seats that begins now.
@@ -55,6 +65,8 @@ impl Reader {
     pub(crate) fn new(value: Redis) -> Result<Self> {
         match value {
             Redis::Array(items) => Ok(Self(items.into_iter())),
+            // This turn failed, and no other.
+            Redis::ServerError(error) => Err(error::failed(&error.into())),
             other => Err(strange(&format!("{} instead of an array", kind(&other)))),
         }
     }
@@ -82,6 +94,13 @@ impl Reader {
 
     pub(crate) fn text(&mut self) -> Result<String> {
         String::from_utf8(self.bytes()?).map_err(|_| strange("text that is not UTF-8"))
+    }
+
+    pub(crate) fn text_or_nothing(&mut self) -> Result<Option<String>> {
+        match self.0.as_slice().first() {
+            Some(Redis::Nil) => Ok(self.0.next().and(None)),
+            _ => self.text().map(Some),
+        }
     }
 
     fn signed(&mut self) -> Result<i64> {

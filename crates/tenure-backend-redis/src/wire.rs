@@ -1,149 +1,141 @@
-//! One connection, to one server or to a cluster.
+//! One connection to one server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClientBuilder;
-use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, PushInfo, RedisError,
+    RedisResult, Value,
+};
 
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use tenure_core::{Error, ErrorKind, Result};
-
-use crate::config::{Place, RedisConfig};
-use crate::error;
-use crate::reply::Reader;
+use crate::config::Place;
+use crate::link::pause_for;
+use crate::slots::Address;
 
 /// How long it may take to be connected.
 pub(crate) const CONNECT: Duration = Duration::from_secs(3);
-/// The longest that a call waits for an answer; callers wait less.
-const RESPONSE: Duration = Duration::from_secs(30);
+
+/// How long a Sentinel has before another one is asked.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Takes messages.
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// A connection that many calls share; clones are the same one.
 #[derive(Clone)]
-pub(crate) enum Wire {
-    Node(MultiplexedConnection),
-    Cluster(Box<ClusterConnection>),
+pub(crate) struct Wire {
+    connection: MultiplexedConnection,
+    /// Where it leads.
+    at: Option<Address>,
 }
 
 impl Wire {
-    /// Connects.
-    pub(crate) async fn open(config: &RedisConfig, on_push: OnPush) -> RedisResult<Self> {
-        match &config.place {
-            Place::Node(info) => Self::node(Client::open(info.clone())?, on_push).await,
+    /// Connects to the one server of this place: that of a cluster is a node of it. Where Sentinels
+    /// are asked, one of them may have said already where the primary is.
+    pub(crate) async fn open(
+        place: &Place,
+        primary: Option<&Address>,
+        on_push: OnPush,
+    ) -> RedisResult<Self> {
+        match place {
+            Place::Node(info) => Self::to(Client::open(info.clone())?, on_push).await,
             Place::Sentinel { sentinels, service, node } => {
-                let mut sentinel = Sentinel::build(sentinels.clone())?;
-                let node = SentinelNodeConnectionInfo::default()
-                    .set_redis_connection_info(node.redis_settings().clone())
-                    .set_tcp_settings(node.tcp_settings().clone());
-                let primary = sentinel.async_master_for(service, Some(&node)).await?;
-                Self::node(primary, on_push).await
+                if let Some(primary) = primary
+                    && let Ok(wire) = Self::primary(primary, node, on_push.clone()).await
+                {
+                    return Ok(wire);
+                }
+                let primary = ask(sentinels, service).await?;
+                Self::primary(&primary, node, on_push).await
             }
-            Place::Cluster(nodes) => {
-                let connection = ClusterClientBuilder::new(nodes.clone())
-                    .use_protocol(ProtocolVersion::RESP3)
-                    .connection_timeout(CONNECT)
-                    .response_timeout(RESPONSE)
-                    .push_sender(sender(on_push))
-                    .build()?
-                    .get_async_connection()
-                    .await?;
-                Ok(Self::Cluster(Box::new(connection)))
+            Place::Cluster(_) => {
+                Err(RedisError::from((ErrorKind::Client, "a cluster is reached node by node")))
             }
         }
     }
 
-    async fn node(client: Client, on_push: OnPush) -> RedisResult<Self> {
+    async fn to(client: Client, on_push: OnPush) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(RESPONSE))
+            .set_response_timeout(None)
             .set_push_sender(sender(on_push));
-        client.get_multiplexed_async_connection_with_config(&config).await.map(Self::Node)
+        let at = Address::of_info(client.get_connection_info());
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Self { connection, at })
+    }
+
+    /// Where it leads, if that is a port.
+    pub(crate) fn at(&self) -> Option<&Address> {
+        self.at.as_ref()
+    }
+
+    /// Connects to the server there, if it finds as well that it is a primary.
+    async fn primary(at: &Address, like: &ConnectionInfo, on_push: OnPush) -> RedisResult<Self> {
+        let mut wire = Self::to(Client::open(at.beside(like))?, on_push).await?;
+        match wire.send(&redis::cmd("ROLE")).await? {
+            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
+                Ok(wire)
+            }
+            _ => Err(RedisError::from((ErrorKind::Client, "the primary is about to be another"))),
+        }
     }
 
     /// Sends a command and waits for its answer.
     pub(crate) async fn send(&mut self, cmd: &Cmd) -> RedisResult<Value> {
-        let answer = match self {
-            Self::Node(connection) => connection.req_packed_command(cmd).await?,
-            Self::Cluster(connection) => connection.req_packed_command(cmd).await?,
-        };
-        answer.extract_error()
+        match self.connection.req_packed_command(cmd).await? {
+            // Those of single turns, further in, are for whoever took the turn.
+            Value::ServerError(error) => Err(error.into()),
+            answer => Ok(answer),
+        }
     }
 
-    /// All keys that fit a pattern, on all servers, in at most `steps` steps of `step` keys each.
-    pub(crate) async fn scan(
-        mut self,
-        pattern: &str,
-        step: usize,
-        steps: usize,
-    ) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
-        let mut left = steps;
-        for node in self.primaries().await? {
-            let mut cursor = 0_u64;
-            loop {
-                left = left.checked_sub(1).ok_or_else(|| {
-                    Error::new(ErrorKind::Unreachable, "the server has too many keys to find locks")
-                })?;
-                let mut cmd = redis::cmd("SCAN");
-                cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(step);
-                let page = self.send_to(&node, cmd).await.map_err(|e| error::failed(&e))?;
-                let (next, some): (u64, Vec<String>) =
-                    redis::from_redis_value(page).map_err(|e| error::strange(&e.to_string()))?;
-                keys.extend(some);
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(keys)
-    }
-
-    /// The primaries of a cluster; of one server itself.
-    async fn primaries(&mut self) -> Result<Vec<Option<(String, u16)>>> {
-        let Self::Cluster(_) = self else {
-            return Ok(vec![None]);
-        };
-        let mut cmd = redis::cmd("CLUSTER");
-        cmd.arg("SLOTS");
-        let slots = self.send(&cmd).await.map_err(|e| error::failed(&e))?;
-        let mut primaries = Vec::new();
-        for range in Reader::new(slots)?.rest() {
-            let mut range = Reader::new(range)?;
-            let (_, _) = (range.number()?, range.number()?);
-            let mut primary = range.array()?;
-            let host = primary.text()?;
-            let port = u16::try_from(primary.number()?).map_err(|_| error::strange("a port"))?;
-            let node = Some((host, port));
-            if !primaries.contains(&node) {
-                primaries.push(node);
-            }
-        }
-        Ok(primaries)
-    }
-
-    async fn send_to(&mut self, node: &Option<(String, u16)>, cmd: Cmd) -> RedisResult<Value> {
-        match (self, node) {
-            (Self::Cluster(connection), Some((host, port))) => {
-                let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
-                connection.route_command(cmd, RoutingInfo::SingleNode(node)).await
-            }
-            (wire, _) => wire.send(&cmd).await,
-        }
+    /// Sends commands in one write and waits for all answers; each may be an error.
+    pub(crate) async fn send_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.connection.req_packed_commands(commands, 0, commands.len()).await
     }
 
     /// Listens on a channel.
     pub(crate) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
-        match self {
-            Self::Node(connection) => connection.subscribe(channel).await,
-            Self::Cluster(connection) => connection.subscribe(channel).await,
+        self.connection.subscribe(channel).await
+    }
+}
+
+/// Asks Sentinels for the primary. Each has a moment before the next one is asked, too: one that
+/// stands still may not hold up a short lease.
+async fn ask(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<Address> {
+    let mut answers: FuturesUnordered<_> = sentinels
+        .iter()
+        .zip(0..)
+        .map(async |(sentinel, place)| {
+            pause_for(MOMENT * place).await;
+            let mut wire = Wire::to(Client::open(sentinel.clone())?, Arc::new(|_| {})).await?;
+            let mut cmd = redis::cmd("SENTINEL");
+            named(wire.send(cmd.arg("MASTER").arg(service)).await?)
+        })
+        .collect();
+    let mut error = RedisError::from((ErrorKind::Client, "no Sentinel is named"));
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(primary) => return Ok(primary),
+            Err(failed) => error = failed,
         }
+    }
+    Err(error)
+}
+
+/// The primary that a Sentinel names, if it finds that it is up.
+fn named(answer: Value) -> RedisResult<Address> {
+    let answer: HashMap<String, String> = redis::from_redis_value(answer)?;
+    let word = |name: &str| answer.get(name).map(String::as_str).unwrap_or_default();
+    if word("flags").split(',').any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected")) {
+        return Err(RedisError::from((ErrorKind::Client, "the primary is down")));
+    }
+    match word("port").parse() {
+        Ok(port) => Ok(Address { host: word("ip").into(), port }),
+        Err(_) => Err(RedisError::from((ErrorKind::Client, "a Sentinel names no primary"))),
     }
 }
 

@@ -9,7 +9,8 @@ use tenure_core::{Error, ErrorKind, LockManager, Result};
 /// Connects to the store at `url` and makes a manager of its locks.
 ///
 /// - `file:///dir`: a directory; `?durable=true`, `?shared=true`, `?liveness=ttl`
-/// - `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`: Redis
+/// - `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`,
+///   `rediss+sentinel://…`, `rediss+cluster://…`: Redis
 /// - `memory:`: this process
 /// - `off:`: grants everything, locks nothing
 ///
@@ -40,7 +41,8 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
             Ok(Arc::new(tenure_backend_file::FileBackend::open(&config, clock)?))
         }
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster" => {
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster"
+        | "rediss+sentinel" | "rediss+cluster" => {
             Ok(Arc::new(tenure_backend_redis::RedisBackend::open(url)?))
         }
         _ => Err(Error::new(ErrorKind::Invalid, "this URL names no store that this build knows")

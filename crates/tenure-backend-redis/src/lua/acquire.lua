@@ -79,8 +79,7 @@ end
 local function clear_the_way(take, of, by, why)
   while not fits(take, of, '') do
     if foreign then
-      call('DEL', key)
-      foreign, key_was = nil, false
+      foreign, changed_holders = nil, true
     else
       end_member(holders[1][MEMBER], 'stolen', by, why)
     end

@@ -30,6 +30,10 @@ local function plain(state, n, expires, fence, ends)
   return state .. string.char(65 + n) .. format('%016.0f%016.0f', expires, fence) .. (ends or '')
 end
 
+local function failed(why)
+  return redis.error_reply(type(why) == 'table' and why.err or tostring(why))
+end
+
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local now_packed = pack(now)

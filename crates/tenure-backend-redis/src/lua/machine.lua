@@ -10,6 +10,8 @@ local ARRIVAL, UNTIL, PICK_UP, ORDER, WAIT_TTL, OR_VALUE, UPGRADES, PRIORITY =
 
 local SHARED = 'tenure:shared'
 local AGING = 30 * 1000000
+-- How often somebody looks whether another program still has its lock.
+local LOOK = 500000
 local MAX_MEMBERS, MAX_DEPARTED, MAX_TOMBSTONES = 4096, 48, 1024
 -- The most bytes of holders or of waiters: what is longer would make every turn slow.
 local MAX_PART = 2 * 1024 * 1024
@@ -257,7 +259,11 @@ local function place(claim)
     local left = until_of(holders[i]) - now
     if check_in < 0 or left < check_in then check_in = left end
   end
-  if foreign and foreign >= 0 then check_in = foreign * 1000 end
+  if foreign then
+    if foreign >= 0 then check_in = foreign * 1000 end
+    -- Another program tells nobody when it gives its lock back: the first in the queue looks.
+    if ahead == 0 and (check_in < 0 or check_in > LOOK) then check_in = LOOK end
+  end
   return { ahead, check_in, now, views() }
 end
 
@@ -273,7 +279,6 @@ local function begin(k, c)
   key_was = call('GET', k)
   local p = f[1]
   if p and p ~= '' then
-    if sub(p, 1, 1) == 'i' then f[2] = nil end
     f[6], f[7], f[8] = sub(p, 19, 34), sub(p, 3, 18), string.byte(p, 2) - 65
   end
   holders, queue, fence = decoded(f[2]), decoded(f[3]), tonumber(f[6] or 0)
@@ -293,6 +298,8 @@ local function begin(k, c)
 
   local is_ours = key_was == key_says()
   for i = #holders, 1, -1 do
+    -- The clock was set back: nobody may hold for longer than a term from now on.
+    if now < holders[i][RENEWED] then holders[i][RENEWED], changed_holders = now, true end
     if until_of(holders[i]) <= now then end_member(holders[i][MEMBER], 'expired') end
   end
   if not is_ours then
@@ -304,6 +311,7 @@ local function begin(k, c)
   end
   for i = #queue, 1, -1 do
     local w = queue[i]
+    if now + w[WAIT_TTL] < w[UNTIL] then w[UNTIL], changed_queue = now + w[WAIT_TTL], true end
     if w[UPGRADES] == 0 and w[UNTIL] <= now then
       table.remove(queue, i)
       changed_queue = true
@@ -347,7 +355,8 @@ local function finish()
     lives = math.max(lives, ends + DAY)
     put('h', #holders > 0 and pack(holders) or '')
     if apart then put('d', '') end
-    -- Not before the lease: the cell says when that ends.
+    -- Not before the lease: the cell says when that ends. Once only, and never after it was deleted:
+    -- on a cluster, a key that is not there may not be touched while its slot moves.
     if #holders > 0 then
       call('SET', key, key_says(), 'PXAT', digits(math.ceil(ends / 1000)))
     elseif key_was and not foreign then

@@ -1,5 +1,6 @@
--- Takes the turns.
-local replies, take = { now }, nil
+-- Takes the turns. What fails for one, as when a key of its lock is of another type, fails for no
+-- other lock.
+local replies, take, close, open = { now }, nil, nil, nil
 local alike, verb, member, what = ARGV[2] == '1', ARGV[3], nil, ARGV[4]
 for n = 1, #KEYS / 2 do
   local k, c = KEYS[2 * n - 1], KEYS[2 * n]
@@ -8,11 +9,18 @@ for n = 1, #KEYS / 2 do
   else
     verb, member, what = ARGV[3 * n], ARGV[3 * n + 1], ARGV[3 * n + 2]
   end
-  local reply = short(k, c, verb, member, what)
-  if not reply then
-    take = take or rules()
-    reply = take(k, c, verb, member, what)
+  local ok, reply = true, nil
+  if k ~= open then
+    if open then close(replies, n) end
+    open = nil
+    ok, reply = pcall(short, k, c, verb, member, what)
   end
-  replies[n + 1] = reply
+  if ok and not reply then
+    if not take then take, close = rules() end
+    open = k
+    ok, reply = pcall(take, n, k, c, verb, member, what)
+  end
+  replies[n + 1] = ok and reply or failed(reply)
 end
+if open then close(replies, #KEYS / 2 + 1) end
 return replies

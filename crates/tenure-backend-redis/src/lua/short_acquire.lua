@@ -19,12 +19,11 @@ local function short(k, c, verb, member, what)
   if verb ~= 'plain' then return end
   local it = leases[what] or lease_by(what)
   local p = call('HGET', c, 'p')
-  if p then
-    if sub(p, 1, 1) ~= 'i' or now <= tonumber(sub(p, 19, 34)) then return end
-  elseif call('EXISTS', c) == 1 then
+  -- Without it there is no cell.
+  if p and (sub(p, 1, 1) ~= 'i' or now <= tonumber(sub(p, 19, 34)))
+    or not call('SET', k, member, 'NX', 'PXAT', it.at) then
     return
   end
-  if not call('SET', k, member, 'NX', 'PXAT', it.at) then return end
   local holder = ONE .. member .. END .. it.ends .. it.rest
   if p and it.lives <= tonumber(sub(p, 3, 18)) then
     call('HSET', c, 'p', 'h' .. sub(p, 2, 18) .. it.fence_ends, 'h', holder, 'd', it.origin)

@@ -10,7 +10,7 @@ local function release(k, c, member)
   end
   local n = (string.byte(p, 2) - 64) % MAX_RELEASED
   call('DEL', k)
-  call('HSET', c, 'p', 'i' .. string.char(65 + n) .. sub(p, 3, 34),
+  call('HSET', c, 'h', '', 'd', '', 'p', 'i' .. string.char(65 + n) .. sub(p, 3, 34),
     'r' .. n, sub(member, 1, RELEASED_ID) .. released_until)
   return 1
 end

@@ -87,8 +87,7 @@ function verbs.release(member, t)
     if how[1] == 'released' then return how end
     -- The cell was lost, and the key was not: it is given back all the same.
     if foreign and key_was == member then
-      call('DEL', key)
-      foreign, key_was = nil, false
+      foreign, changed_holders = nil, true
       serve()
     end
     return { 'not_held', how }
@@ -125,9 +124,7 @@ function verbs.evict(_, t)
   if foreign and (t[1] == '' or t[1] == '0') then
     local all = views()
     victims[#victims + 1] = all[#all]
-    call('DEL', key)
-    foreign, key_was = nil, false
-    changed_rest = true
+    foreign, changed_holders = nil, true
   end
   if #victims == 0 then
     if #holders == 0 and not foreign then return { 'nobody' } end

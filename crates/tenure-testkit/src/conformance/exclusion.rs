@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use futures_util::future::join_all;
 use tenure_core::backend::Release;
-use tenure_core::{Fence, LockName};
+use tenure_core::{ErrorKind, Fence, LockName};
 
 use super::Store;
 use super::kit::{LONG, claim, fresh, holders, manager, raw};
@@ -91,6 +91,12 @@ pub async fn names_are_compared_byte_by_byte(store: &dyn Store) {
     for tail in &tails {
         let name = LockName::new(format!("{unique}{tail}")).expect("a valid name");
         let claim = claim(&name);
+        if !store.takes(&name) {
+            let refused = a.acquire_once(&claim).await.expect_err("it cannot be told from others");
+            assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused:?}");
+            assert!(refused.changed_nothing());
+            continue;
+        }
         let grant = a.granted(&claim).await;
         held.push((claim, grant));
     }

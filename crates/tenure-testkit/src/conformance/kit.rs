@@ -156,6 +156,10 @@ impl Raw {
         self.again("acquiring", async || self.backend.acquire(claim).await).await
     }
 
+    pub(super) async fn acquire_once(&self, claim: &Claim) -> Result<Verdict> {
+        self.backend.acquire(claim).await
+    }
+
     pub(super) async fn granted(&self, claim: &Claim) -> Grant {
         match self.acquire(claim).await {
             Verdict::Granted(grant) => grant,

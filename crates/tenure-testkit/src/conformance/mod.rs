@@ -32,8 +32,8 @@ pub mod withdraw;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_core::Result;
 use tenure_core::backend::DynBackend;
+use tenure_core::{LockName, Result};
 
 pub use futures_util::future::BoxFuture;
 pub use report::{Outcome, Report};
@@ -66,6 +66,11 @@ pub trait Store: Send + Sync {
     /// Whether a request can land after its caller has gone on, as on any network: only then does
     /// a store have to remember those who have released.
     fn late_requests(&self) -> bool {
+        true
+    }
+
+    /// Whether this store can have a lock of this name; if not, it has to refuse it as `Invalid`.
+    fn takes(&self, _name: &LockName) -> bool {
         true
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::sentinel::is_in_sync;
 use super::server::RedisServer;
 use super::setup::{Kind, RedisSetup};
 use super::wire::Reply;
@@ -19,7 +20,7 @@ const MOVES_WITHIN: &str = "5000";
 /// After how many milliseconds of silence a node is taken for dead.
 const NODE_TIMEOUT: &str = "1000";
 
-/// A cluster of primaries without replicas, killed when it is dropped.
+/// A cluster, killed when it is dropped: primaries without replicas, or with one each.
 ///
 /// Nodes are numbered from 0. Everything blocks its thread for a bounded time, and panics if a node
 /// does not do what it is told.
@@ -27,6 +28,7 @@ const NODE_TIMEOUT: &str = "1000";
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
     ids: Vec<String>,
+    replicas: Vec<RedisServer>,
 }
 
 impl RedisCluster {
@@ -46,21 +48,60 @@ impl RedisCluster {
     /// If that fails, with what a node said; if `redis-server` is not installed.
     #[must_use]
     pub fn start_as(nodes: usize, setup: &RedisSetup) -> Self {
-        let setup = setup.clone().kind(Kind::Node).with(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-announce-ip",
-            "127.0.0.1",
-            "--cluster-node-timeout",
-            NODE_TIMEOUT,
-        ]);
+        let setup = node_of(setup);
         let nodes: Vec<_> = (0..nodes).map(|_| setup.clone().start()).collect();
         let ids = nodes.iter().map(|node| done(node, &["CLUSTER", "MYID"]).to_string()).collect();
-        let cluster = Self { nodes, ids };
+        let cluster = Self { nodes, ids, replicas: Vec::new() };
         cluster.share_slots();
         cluster.introduce();
         cluster.wait_until_ok();
         cluster
+    }
+
+    /// The same, with a replica for each node, and waits until each has what its primary has.
+    ///
+    /// # Panics
+    /// If that fails, with what a node said; if `redis-server` is not installed.
+    #[must_use]
+    pub fn start_replicated(nodes: usize, setup: &RedisSetup) -> Self {
+        let mut cluster = Self::start_as(nodes, setup);
+        let setup = node_of(setup).with(&["--repl-diskless-sync-delay", "0"]);
+        cluster.replicas = cluster.ids.iter().map(|_| setup.clone().start()).collect();
+        for replica in &cluster.replicas {
+            for node in &cluster.nodes {
+                done(node, &["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]);
+            }
+        }
+        cluster.wait_until_ok();
+        for (replica, id) in cluster.replicas.iter().zip(&cluster.ids) {
+            // Refused as long as it has not heard of its primary.
+            until(AGREES_WITHIN, "a node becomes a replica", || {
+                replica.call(&["CLUSTER", "REPLICATE", id]).is_ok()
+            });
+        }
+        until(
+            AGREES_WITHIN,
+            "replicas have what their primaries have, and all know of them",
+            || {
+                let is_known = |id: &String| {
+                    cluster.nodes.iter().all(|node| {
+                        let nodes = node.call(&["CLUSTER", "NODES"]).map(|nodes| nodes.to_string());
+                        nodes.is_ok_and(|nodes| nodes.contains(&format!("slave {id}")))
+                    })
+                };
+                cluster.replicas.iter().all(is_in_sync) && cluster.ids.iter().all(is_known)
+            },
+        );
+        cluster
+    }
+
+    /// The replica that a node had in the beginning.
+    ///
+    /// # Panics
+    /// If there is none of that number.
+    #[must_use]
+    pub fn replica(&self, index: usize) -> &RedisServer {
+        &self.replicas[index]
     }
 
     fn share_slots(&self) {
@@ -87,7 +128,7 @@ impl RedisCluster {
     /// # Panics
     /// If they do not.
     pub fn wait_until_ok(&self) {
-        let known = format!("cluster_known_nodes:{}", self.nodes.len());
+        let known = format!("cluster_known_nodes:{}", self.nodes.len() + self.replicas.len());
         let signs = ["cluster_state:ok", "cluster_slots_ok:16384", &known];
         let is_ok = |node: &RedisServer| {
             let info = node.call(&["CLUSTER", "INFO"]).ok();
@@ -244,6 +285,17 @@ impl RedisCluster {
             done(node, &["CLUSTER", "SETSLOT", &slot, "STABLE"]);
         }
     }
+}
+
+fn node_of(setup: &RedisSetup) -> RedisSetup {
+    setup.clone().kind(Kind::Node).with(&[
+        "--cluster-enabled",
+        "yes",
+        "--cluster-announce-ip",
+        "127.0.0.1",
+        "--cluster-node-timeout",
+        NODE_TIMEOUT,
+    ])
 }
 
 fn owns_range(range: &Reply, slot: u16, id: &str) -> bool {

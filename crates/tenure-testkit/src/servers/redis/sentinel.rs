@@ -178,7 +178,7 @@ fn sentinel_of(port: &str, password: Option<&str>) -> RedisSetup {
     }
 }
 
-fn is_in_sync(replica: &RedisServer) -> bool {
+pub(super) fn is_in_sync(replica: &RedisServer) -> bool {
     let info = replica.call(&["INFO", "replication"]);
     info.is_ok_and(|info| info.to_string().contains("master_link_status:up"))
 }
