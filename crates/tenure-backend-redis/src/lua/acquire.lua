@@ -23,11 +23,9 @@ function quick.acquire(t, k, c, f)
   local holder = ONE .. member .. END .. ends[ttl] .. now_packed .. now_packed .. now_packed
     .. terms[ttl] .. '\0\194' .. t[3]
   cell, expires = c, tonumber(f[6] or 0)
-  if outlive(now + ttl + DAY) then
-    call('HSET', c, 'f', now_digits, 'h', holder, 'x', digits(expires))
-  else
-    call('HSET', c, 'f', now_digits, 'h', holder)
-  end
+  -- Before its end is set: what is not there has none.
+  call('HSET', c, 'f', now_digits, 'h', holder)
+  if outlive(now + ttl + DAY) then call('HSET', c, 'x', digits(expires)) end
   return now
 end
 
