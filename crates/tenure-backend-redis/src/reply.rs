@@ -14,7 +14,7 @@ use tenure_core::{
     Result, Seats, ValueView, View, WaiterView,
 };
 
-use crate::error::strange;
+use crate::error::{self, strange};
 use crate::script;
 
 /// Reads one thing after the other out of an array.
@@ -24,6 +24,8 @@ impl Reader {
     pub(crate) fn new(value: Redis) -> Result<Self> {
         match value {
             Redis::Array(items) => Ok(Self(items.into_iter())),
+            // This turn failed, and no other.
+            Redis::ServerError(error) => Err(error::failed(&error.into())),
             other => Err(strange(&format!("{} instead of an array", kind(&other)))),
         }
     }

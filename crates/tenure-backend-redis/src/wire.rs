@@ -72,7 +72,11 @@ impl Wire {
             Self::Node(connection) => connection.req_packed_command(cmd).await?,
             Self::Cluster(connection) => connection.req_packed_command(cmd).await?,
         };
-        answer.extract_error()
+        match answer {
+            // Those of single turns, further in, are for whoever took the turn.
+            Value::ServerError(error) => Err(error.into()),
+            answer => Ok(answer),
+        }
     }
 
     /// All keys that fit a pattern, on all servers, in at most `steps` steps of `step` keys each.

@@ -9,6 +9,7 @@ mod stage;
 mod chaos;
 mod litter;
 mod network;
+mod refusals;
 mod server;
 mod takeover;
 

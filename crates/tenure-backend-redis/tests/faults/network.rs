@@ -1,6 +1,8 @@
 //! What lies between a process and its server: cuts, lost replies, delays, and connections that end
 //! in the midst of a word.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -77,6 +79,13 @@ fn two(stage: &Stage) -> (LockManager, LockManager) {
     (near, far)
 }
 
+/// Acquires the lock, and says when it was heard that it has a place in the queue.
+fn acquire_telling(manager: &LockManager, ttl: Duration, queued: &Arc<AtomicBool>) -> LockGuard {
+    let queued = queued.clone();
+    let request = manager.lock(X).ttl(ttl).wait_timeout(PATIENCE);
+    block_on(request.on_wait(move |_, _| queued.store(true, Ordering::Relaxed)).acquire()).unwrap()
+}
+
 fn loses_one(stage: &Stage, lose: impl Fn(&FaultProxy), act: impl FnOnce()) {
     let before = stage.proxy.counts().lost;
     lose(&stage.proxy);
@@ -84,7 +93,9 @@ fn loses_one(stage: &Stage, lose: impl Fn(&FaultProxy), act: impl FnOnce()) {
     stage.proxy.wait_until(PATIENCE, |counts| counts.lost == before + 1);
 }
 
-/// Both ways to lose what belongs to a verb.
+/// What every request for a turn contains.
+const TURN: &[u8] = b"EVALSHA";
+/// Both ways to lose a turn.
 const LOSSES: [fn(&FaultProxy, &[u8]); 2] =
     [FaultProxy::lose_reply_to, FaultProxy::lose_request_with];
 
@@ -95,7 +106,7 @@ fn an_acquire_whose_answer_is_lost_leaves_nothing_behind() {
     for lose in LOSSES {
         loses_one(
             &stage,
-            |proxy| lose(proxy, b"acquire"),
+            |proxy| lose(proxy, TURN),
             || {
                 let error = block_on(far.try_acquire(X, LONG)).unwrap_err();
                 assert!(error.kind().is_transient(), "{error}");
@@ -117,7 +128,7 @@ fn a_renewal_whose_answer_is_lost_is_sent_again() {
     for lose in LOSSES {
         let guard = acquire(&far, X, SHORT * 2);
         let fence = guard.fencing_token();
-        loses_one(&stage, |proxy| lose(proxy, b"renew"), || ());
+        loses_one(&stage, |proxy| lose(proxy, TURN), || ());
         let deadline = guard.deadlines().0;
         until("it is renewed", || deadline < guard.deadlines().0);
         guard.check().unwrap();
@@ -134,7 +145,7 @@ fn a_release_whose_answer_is_lost_frees_the_lock_and_tells_the_truth() {
         let guard = acquire(&far, X, LONG);
         loses_one(
             &stage,
-            |proxy| lose(proxy, b"release"),
+            |proxy| lose(proxy, TURN),
             || {
                 let released = block_on(guard.release());
                 let truth = matches!(&released, Ok(()) | Err(NotReleased::Unknown { .. }));
@@ -167,11 +178,12 @@ fn a_guard_that_is_dropped_while_the_way_is_cut_is_released_when_it_is_whole_aga
 fn a_hand_over_whose_message_is_lost_is_found_out_by_whoever_it_was_for() {
     let stage = Stage::new();
     let (near, far) = two(&stage);
+    let queued = Arc::default();
     for round in 0..3 {
         let guard = acquire(&near, X, LONG);
         let got = thread::scope(|scope| {
-            let waits = scope.spawn(|| acquire(&far, X, LONG));
-            until("it waits", || !block_on(near.inspect(X)).unwrap().waiters.is_empty());
+            let waits = scope.spawn(|| acquire_telling(&far, LONG, &queued));
+            until("it waits", || queued.swap(false, Ordering::Relaxed));
             stage.proxy.set(Direction::ToClient, Fault::Swallow);
             block_on(guard.release()).unwrap();
             let since = now();
@@ -190,12 +202,13 @@ fn a_hand_over_whose_message_is_lost_is_found_out_by_whoever_it_was_for() {
 fn a_hand_over_whose_message_is_late_is_held_for_as_long_as_it_lasts_at_the_server() {
     let stage = Stage::new();
     let (near, far) = two(&stage);
+    let queued = Arc::default();
     // Longer than a waiter has to pick up what it was handed.
     for late in [SHORT / 2, SHORT * 2] {
         let guard = acquire(&near, X, LONG);
         thread::scope(|scope| {
-            let waits = scope.spawn(|| acquire(&far, X, SHORT));
-            until("it waits", || !block_on(near.inspect(X)).unwrap().waiters.is_empty());
+            let waits = scope.spawn(|| acquire_telling(&far, SHORT, &queued));
+            until("it waits", || queued.swap(false, Ordering::Relaxed));
             stage.proxy.set(Direction::ToClient, Fault::Stall);
             block_on(guard.release()).unwrap();
             pass(late);

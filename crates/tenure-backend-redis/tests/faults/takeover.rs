@@ -68,7 +68,7 @@ fn a_process_that_is_killed_before_it_hears_that_it_was_granted_the_lock_holds_i
     // From here on the server knows the script, and one request is all it takes.
     block_on(acquire(&bystander, X, LONG).release()).unwrap();
     let mut fleet = stage.fleet(0);
-    stage.proxy.replace_reply_to(b"acquire", b"");
+    stage.proxy.replace_reply_to(b"EVALSHA", b"");
     let deaf = fleet.start(&stage.job(SHORT).holding()).unwrap();
     until("the server has granted it", || block_on(bystander.is_locked(X)).unwrap());
     assert_eq!(fleet.doing(&deaf).unwrap(), Doing::Waiting);
