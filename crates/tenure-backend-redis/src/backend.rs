@@ -86,12 +86,12 @@ impl RedisBackend {
     ///
     /// # Errors
     /// `Unreachable` if too few have it in time; then the grant must not count.
-    async fn replicate(&self, link: &Link, name: &LockName) -> Result<()> {
+    async fn replicate(&self, link: &Arc<Link>, name: &LockName) -> Result<()> {
         let wanted = self.config().min_replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let have = link.replicate(&self.keys_of(name)?.cell, wanted, REPLICATE).await?;
+        let have = link.replicate(self.keys_of(name)?.cell, wanted, REPLICATE).await?;
         if wanted <= have {
             return Ok(());
         }
@@ -261,7 +261,7 @@ impl Backend for RedisBackend {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.links.here()?.command(&redis::cmd("PING"), PATIENCE).await.map(drop)
+        self.links.here()?.command(redis::cmd("PING"), PATIENCE).await.map(drop)
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {

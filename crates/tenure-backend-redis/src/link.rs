@@ -132,9 +132,7 @@ impl Link {
             let flight = Flight { link: self.clone(), landed: false };
             self.runtime.spawn(flight.fly());
         }
-        answered.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unknown, "the runtime of this call ended while it was sent"))
-        })
+        answered.await.unwrap_or_else(|_| Err(abandoned()))
     }
 
     /// What is sent next: all of one kind, and on a cluster for one lock each.
@@ -196,15 +194,38 @@ impl Link {
         Reader::new(answer.map_err(|e| e.0)?)?.all(turns.len())
     }
 
+    /// Does something in the runtime of this link, wherever it is asked for: connections and timers
+    /// need one, and callers may have none.
+    async fn at_home<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.runtime.spawn(work).await.unwrap_or_else(|_| Err(abandoned()))
+    }
+
     /// Sends one command of any sort.
-    pub(crate) async fn command(&self, cmd: &Cmd, patience: Duration) -> Result<Value> {
-        let (mut wire, count) = self.connected(false, patience).await?;
-        self.ask(&mut wire, count, cmd, patience).await.map_err(|e| e.0)
+    pub(crate) async fn command(self: &Arc<Self>, cmd: Cmd, patience: Duration) -> Result<Value> {
+        let link = self.clone();
+        self.at_home(async move {
+            let (mut wire, count) = link.connected(false, patience).await?;
+            link.ask(&mut wire, count, &cmd, patience).await.map_err(|e| e.0)
+        })
+        .await
     }
 
     /// How many replicas have everything that was written so far. On a connection of its own:
     /// waiting blocks it.
-    pub(crate) async fn replicate(&self, key: &str, replicas: u32, limit: Duration) -> Result<u32> {
+    pub(crate) async fn replicate(
+        self: &Arc<Self>,
+        key: String,
+        replicas: u32,
+        limit: Duration,
+    ) -> Result<u32> {
+        let link = self.clone();
+        self.at_home(async move { link.waits(&key, replicas, limit).await }).await
+    }
+
+    async fn waits(&self, key: &str, replicas: u32, limit: Duration) -> Result<u32> {
         let mut side = self.side.lock().await;
         let wire = match &mut *side {
             Some(wire) => wire,
@@ -237,14 +258,18 @@ impl Link {
 
     /// All keys that fit a pattern, on all servers, in a bounded number of steps.
     pub(crate) async fn scan(
-        &self,
-        pattern: &str,
+        self: &Arc<Self>,
+        pattern: &'static str,
         step: usize,
         steps: usize,
         patience: Duration,
     ) -> Result<Vec<String>> {
-        let (wire, _) = self.connected(false, patience).await?;
-        wire.scan(pattern, step, steps).await
+        let link = self.clone();
+        self.at_home(async move {
+            let (wire, _) = link.connected(false, patience).await?;
+            wire.scan(pattern, step, steps).await
+        })
+        .await
     }
 
     async fn ask(
@@ -393,7 +418,7 @@ async fn comes_back(link: Weak<Link>, lost: Arc<Notify>, _alive: Arc<()>) {
             }
             // Whether it is gone indeed, and if so a new one.
             let count = link.wire.lock().await.count;
-            let ping = link.command(&redis::cmd("PING"), CONNECT).await;
+            let ping = link.command(redis::cmd("PING"), CONNECT).await;
             let is_new = link.wire.lock().await.count != count;
             if ping.is_ok() {
                 if is_new || link.hears() {
@@ -420,6 +445,10 @@ fn ends_the_connection(error: &RedisError) -> bool {
         || error.is_connection_dropped()
         || error.is_io_error()
         || sent_away
+}
+
+fn abandoned() -> Error {
+    Error::new(ErrorKind::Unknown, "the runtime of this call ended while it was sent")
 }
 
 fn rand_u128() -> u128 {

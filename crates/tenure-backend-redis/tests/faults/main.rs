@@ -7,8 +7,10 @@
 mod stage;
 
 mod chaos;
+mod failover;
 mod litter;
 mod network;
+mod quiet;
 mod refusals;
 mod server;
 mod takeover;
