@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::job::Job;
 use super::plan::Plan;
 use super::run::{Run, Tally};
-use crate::history::{Event, FencedRegister, FileRegister, Op, Phase, Recorder, now_ns, read_dir};
+use crate::history::{
+    Event, Fence, FencedRegister, FileRegister, Op, Phase, Recorder, now_ns, read_dir,
+};
 
 /// How long a taker may take to do what it was told.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -163,6 +165,16 @@ impl Fleet {
     /// When the history cannot be written.
     pub fn fault(&self, phase: Phase) -> io::Result<u64> {
         self.recorder.record(Event::new(Op::Fault, phase))
+    }
+
+    /// Notes that the grant with this fence is about to be ended by force (`Phase::Invoke`), or how
+    /// that went.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn eviction(&self, name: &str, fence: u64, phase: Phase) -> io::Result<u64> {
+        let event = Event { fence: Some(Fence(fence)), ..Event::new(Op::Evict, phase) };
+        self.recorder.record(event.about(0, name))
     }
 
     fn index(&self, proc: &str) -> io::Result<usize> {
