@@ -291,6 +291,8 @@ local function begin(k, c, f)
 
   local is_ours = key_was == key_says()
   for i = #holders, 1, -1 do
+    -- The clock was set back: nobody may hold for longer than a term from now on.
+    if now < holders[i][RENEWED] then holders[i][RENEWED], changed_holders = now, true end
     if until_of(holders[i]) <= now then end_member(holders[i][MEMBER], 'expired') end
   end
   if not is_ours then
@@ -302,6 +304,7 @@ local function begin(k, c, f)
   end
   for i = #queue, 1, -1 do
     local w = queue[i]
+    if now + w[WAIT_TTL] < w[UNTIL] then w[UNTIL], changed_queue = now + w[WAIT_TTL], true end
     if w[UPGRADES] == 0 and w[UNTIL] <= now then
       table.remove(queue, i)
       changed_queue = true
