@@ -112,17 +112,17 @@ fn run(failover: Failover, guarded: Guarded) -> Run {
         pair.stage.server.kill();
     }
     pair.promote();
-    if let Failover::Alive(ttls) = failover {
-        pass(TTL * ttls);
-    }
-    late.redirect(pair.replica.port());
-    late.cut();
-    // With one server left, nobody can ask for a replica any more.
+    // With one server left, nobody could ask for a replica any more.
     let alone = !matches!(guarded, Guarded::No);
     let second = alone.then(|| {
         let port = pair.replica.port().to_string();
         server().with(&["--replicaof", "127.0.0.1", &port]).start()
     });
+    if let Failover::Alive(ttls) = failover {
+        pass(TTL * ttls);
+    }
+    late.redirect(pair.replica.port());
+    late.cut();
     pass(Duration::from_secs(2));
     fleet.fault(Phase::Ok).unwrap();
     pass(Duration::from_secs(1));

@@ -7,13 +7,20 @@
 mod stage;
 
 mod chaos;
+mod clock;
 mod failover;
+mod force;
+mod herd;
+mod hostile;
 mod litter;
 mod network;
+mod points;
 mod quiet;
 mod refusals;
+mod runtime;
 mod server;
 mod takeover;
+mod upsets;
 
 use tenure_testkit::lock_taker::{self, Job};
 

@@ -23,7 +23,7 @@ fn waiters_on_a_long_lease_ask_the_server_nothing_beyond_the_refresh_of_their_pl
     let stage = Stage::new();
     let holder = stage.bystander();
     let guard = acquire(&holder, X, LEASE);
-    // Four processes with sixteen waiters each.
+    // As four processes with sixteen waiters each.
     let managers: Vec<_> = (0..4).map(|_| stage.bystander()).collect();
     let waiting: Vec<_> = (0..WAITERS)
         .map(|n| {
@@ -35,21 +35,23 @@ fn waiters_on_a_long_lease_ask_the_server_nothing_beyond_the_refresh_of_their_pl
         })
         .collect();
     until("all of them wait", || block_on(holder.inspect(X)).unwrap().waiters.len() == WAITERS);
-    let every = Claim::WAIT_TTL / 3;
-    let (before, looking) = (commands(&stage), Duration::from_secs(12));
+    let (before, asked_before) = (scripts(&stage), commands(&stage));
+    // Each place is refreshed once meanwhile, and its next refresh is far away.
+    let looking = Claim::WAIT_TTL / 3 + Duration::from_secs(2);
     pass(looking);
+    let refreshes = scripts(&stage) - before;
+    let (quiet, quiet_for) = (commands(&stage), Duration::from_secs(3));
+    pass(quiet_for);
     // The look itself is one.
-    let asked = commands(&stage) - before - 1;
-    let refreshes = (looking.as_secs().div_ceil(every.as_secs())) * managers.len() as u64;
-    // A script counts once for itself, and once for each of the commands in it; those that waited
-    // through a tick of the timers share one.
-    println!("{asked} commands in {looking:?} from {WAITERS} waiters, {refreshes} refreshes");
-    let scripts = scripts(&stage);
-    println!("{scripts} scripts in all");
-    let quiet = commands(&stage);
-    pass(every / 2);
     let idle = commands(&stage) - quiet - 1;
-    println!("{idle} commands in the next {:?}", every / 2);
+    println!(
+        "{WAITERS} waiters: {refreshes} scripts in {looking:?}, with {} commands in them; \
+         then {idle} commands in {quiet_for:?}",
+        quiet - asked_before
+    );
+    // Those that came in the same tick of the timers share one.
+    assert!(refreshes <= 2 * WAITERS as u64, "{refreshes}");
+    assert_eq!(idle, 0);
     block_on(guard.release()).unwrap();
     for thread in waiting {
         thread.join().unwrap();

@@ -138,11 +138,11 @@ fn a_server_that_becomes_read_only_for_a_moment_costs_nobody_a_lock() {
 
 #[test]
 fn a_server_that_is_loading_is_waited_for_by_who_holds_and_refuses_who_asks() {
-    let slow = ["--key-load-delay", "500", "--aof-use-rdb-preamble", "no"];
+    // Two to three seconds, in which it answers now and then.
+    let slow = ["--key-load-delay", "120", "--aof-use-rdb-preamble", "no"];
     let stage = Stage::with(RedisSetup::new().append_only().with(&slow));
     let manager = stage.bystander();
-    stage.server.cli(&["DEBUG", "POPULATE", "2000"]);
-    stage.server.cli(&["EVAL", "for i = 1, 2000 do redis.call('SET', 'k' .. i, i) end", "0"]);
+    stage.server.cli(&["EVAL", "for i = 1, 20000 do redis.call('SET', 'k' .. i, i) end", "0"]);
     let guard = acquire(&manager, X, LONG);
     thread::scope(|scope| {
         let restarts = scope.spawn(|| stage.server.restart());

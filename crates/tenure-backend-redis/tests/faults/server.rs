@@ -62,7 +62,7 @@ fn a_server_that_comes_back_without_its_data_is_noticed_at_the_next_renewal() {
 }
 
 /// Takers on a server to which something is done again and again, between two calm times.
-fn troubled(of: &str, stage: &Stage, exclusion: Demand, trouble: impl Fn(u32)) {
+pub(crate) fn troubled(of: &str, stage: &Stage, exclusion: Demand, trouble: impl Fn(u32)) {
     let mut fleet = stage.fleet(seed(of));
     let job =
         Job { rest: Duration::from_millis(20), store: stage.server.url(), ..chaos::job(stage) };
