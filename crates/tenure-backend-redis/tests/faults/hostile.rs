@@ -154,11 +154,11 @@ fn lies() -> Vec<(&'static str, Lie)> {
 
 /// Those that never end.
 fn endless() -> Vec<(&'static str, Lie)> {
-    let mut lies = Vec::new();
-    lies.push(("a line without an end", Lie::Endless(vec![b'a'; 1 << 14])));
-    lies.push(("text without an end", Lie::Endless([b"+".to_vec(), vec![b'a'; 1 << 14]].concat())));
-    lies.push(("messages without an end", Lie::Endless(b">2\r\n+x\r\n+y\r\n".repeat(100))));
-    lies
+    vec![
+        ("a line without an end", Lie::Endless(vec![b'a'; 1 << 14])),
+        ("text without an end", Lie::Endless([b"+".to_vec(), vec![b'a'; 1 << 14]].concat())),
+        ("messages without an end", Lie::Endless(b">2\r\n+x\r\n+y\r\n".repeat(100))),
+    ]
 }
 
 /// Asks a liar for a lock, and sees that this ends well.

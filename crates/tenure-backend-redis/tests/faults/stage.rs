@@ -26,7 +26,7 @@ pub(crate) const X: &str = "x";
 /// A free lock goes to a live waiter within this, on a machine that has other things to do.
 pub(crate) const RECOVERY: Duration = Duration::from_millis(2500);
 /// How late a busy machine may run the thread that tells of a loss.
-pub(crate) const SLACK: Duration = Duration::from_millis(300);
+pub(crate) const SLACK: Duration = Duration::from_millis(600);
 /// The variable that asks for more rounds of everything that chance decides.
 const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
 
