@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use futures_lite::future::block_on;
+use tenure_core::LockManager;
 use tenure_testkit::history::Rules;
 use tenure_testkit::lock_taker::{Fleet, Job, Plan, Run};
 use tenure_testkit::seed;
 
-use crate::stage::{Stage, X, assert_all_held, rounds, rules};
+use crate::stage::{Stage, X, assert_all_held, backend, rounds, rules};
 
 const TAKERS: usize = 6;
 pub(crate) const TTL: Duration = Duration::from_millis(600);
@@ -18,7 +20,14 @@ pub(crate) fn outlive(fleet: &mut Fleet, job: &Job) {
     let late =
         Job { auto_renew: false, rounds: Some(1), wait: None, hold, cancel: 0, ..job.clone() };
     let late = fleet.start(&late).unwrap();
-    fleet.join(&late).unwrap();
+    if let Err(error) = fleet.join(&late) {
+        let view = block_on(LockManager::new(backend(&job.store)).unwrap().inspect(X));
+        let events = fleet.events().unwrap();
+        let late = events.len().saturating_sub(60);
+        let tail: Vec<String> =
+            events[late..].iter().map(|e| format!("{} {e}", e.t_ns / 1_000_000)).collect();
+        panic!("{error}\n{view:#?}\n{}", tail.join("\n"));
+    }
 }
 
 /// Users of the lock that also give up, let guards fall and have priorities.

@@ -274,7 +274,9 @@ impl Fleet {
     }
 
     /// Runs takers with this job and hurts them as planned; longer than planned, but not four times as
-    /// long, if chance has not yet hit a holder and a waiter in every planned way.
+    /// long, if chance has not yet hit a holder and a waiter in every planned way. In the end those that
+    /// are stopped go on: one may have been stopped while it wrote to the register, where others wait for
+    /// it.
     ///
     /// # Errors
     /// When a taker fails, cannot be started, or the history cannot be written.
@@ -302,7 +304,14 @@ impl Fleet {
                 self.stop_for(&victim, job.ttl.mul_f64(ttls))?;
             }
         }
-        Ok(())
+        self.let_all_go_on()
+    }
+
+    fn let_all_go_on(&mut self) -> io::Result<()> {
+        let stopped = |taker: &&Taker| taker.stopped_until.is_some();
+        let stopped: Vec<String> =
+            self.takers.iter().filter(stopped).map(|t| t.proc.clone()).collect();
+        stopped.iter().try_for_each(|proc| self.go_on(proc))
     }
 
     /// Whom to hit: one that does what is wanted, or anybody if nobody is seen to do that for so
@@ -369,12 +378,7 @@ impl Fleet {
     /// # Errors
     /// When one fails, or does not end.
     pub fn finish(mut self) -> io::Result<Run> {
-        let stopped = |taker: &&Taker| taker.stopped_until.is_some();
-        let stopped: Vec<String> =
-            self.takers.iter().filter(stopped).map(|t| t.proc.clone()).collect();
-        for proc in stopped {
-            self.go_on(&proc)?;
-        }
+        self.let_all_go_on()?;
         for taker in &mut self.takers {
             drop(taker.child.stdin.take());
         }
