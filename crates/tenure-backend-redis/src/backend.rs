@@ -23,8 +23,10 @@ use crate::slots::Slots;
 
 /// How long a call waits for an answer before the connection counts as dead.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long replicas are given to take a grant.
-const REPLICATE: Duration = Duration::from_millis(500);
+/// How long replicas are given to take a grant: a part of its lease, but not for ever.
+fn replication(ttl: Duration) -> Duration {
+    (ttl / 4).min(Duration::from_secs(2))
+}
 
 /// Locks on a Redis server, behind Sentinel or on a cluster. Redis 7.0 or newer, or Valkey.
 ///
@@ -103,12 +105,12 @@ impl RedisBackend {
     ///
     /// # Errors
     /// `Unreachable` if too few have it in time; then the grant must not count.
-    async fn replicate(&self, line: &Line, keys: &Keys) -> Result<()> {
+    async fn replicate(&self, line: &Line, keys: &Keys, ttl: Duration) -> Result<()> {
         let wanted = self.config().min_replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let have = line.replicate(keys, wanted, REPLICATE).await?;
+        let have = line.replicate(keys, wanted, replication(ttl)).await?;
         if wanted <= have {
             return Ok(());
         }
@@ -184,7 +186,7 @@ impl Backend for RedisBackend {
         let answer = line.claim(turn, &keys, PATIENCE).await?;
         let verdict = reply::verdict(answer, claim)?;
         if let Verdict::Granted(_) = verdict {
-            self.replicate(&line, &keys).await?;
+            self.replicate(&line, &keys, claim.ttl).await?;
         }
         Ok(verdict)
     }

@@ -156,8 +156,14 @@ impl Run<'_> {
                     if !queued || !error.kind().is_transient() || patience <= answered {
                         return Err(error);
                     }
-                    let pause = poll.next_pause();
-                    self.inner.keeper().sleep_until(answered.plus(pause).min(patience)).await;
+                    let pause = answered.plus(poll.next_pause()).min(patience);
+                    let alarm = self.inner.keeper().sleep_until(pause);
+                    // A store may take renewals and no claims: when it is out of memory.
+                    if let Some(Told { grant: Some(grant), .. }) =
+                        before(alarm, attempt.told()).await
+                    {
+                        return Ok(attempt.pick_up(grant).await?.map(Acquired::Guard));
+                    }
                     sent = clock.now();
                     continue;
                 }

@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::job::Job;
 use super::plan::Plan;
 use super::run::{Run, Tally};
-use crate::history::{Event, FencedRegister, FileRegister, Op, Phase, Recorder, now_ns, read_dir};
+use crate::history::{
+    Event, Fence, FencedRegister, FileRegister, Op, Phase, Recorder, now_ns, read_dir,
+};
 
 /// How long a taker may take to do what it was told.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -156,6 +158,25 @@ impl Fleet {
         Ok(())
     }
 
+    /// Notes that the way to the store is disturbed from now on (`Phase::Invoke`), or calm again
+    /// (`Phase::Ok`).
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn fault(&self, phase: Phase) -> io::Result<u64> {
+        self.recorder.record(Event::new(Op::Fault, phase))
+    }
+
+    /// Notes that the grant with this fence is about to be ended by force (`Phase::Invoke`), or how
+    /// that went.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn eviction(&self, name: &str, fence: u64, phase: Phase) -> io::Result<u64> {
+        let event = Event { fence: Some(Fence(fence)), ..Event::new(Op::Evict, phase) };
+        self.recorder.record(event.about(0, name))
+    }
+
     fn index(&self, proc: &str) -> io::Result<usize> {
         self.takers.iter().position(|taker| taker.proc == proc).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("{proc} is no taker of this fleet"))
@@ -253,7 +274,9 @@ impl Fleet {
     }
 
     /// Runs takers with this job and hurts them as planned; longer than planned, but not four times as
-    /// long, if chance has not yet hit a holder and a waiter in every planned way.
+    /// long, if chance has not yet hit a holder and a waiter in every planned way. In the end those that
+    /// are stopped go on: one may have been stopped while it wrote to the register, where others wait for
+    /// it.
     ///
     /// # Errors
     /// When a taker fails, cannot be started, or the history cannot be written.
@@ -281,7 +304,14 @@ impl Fleet {
                 self.stop_for(&victim, job.ttl.mul_f64(ttls))?;
             }
         }
-        Ok(())
+        self.let_all_go_on()
+    }
+
+    fn let_all_go_on(&mut self) -> io::Result<()> {
+        let stopped = |taker: &&Taker| taker.stopped_until.is_some();
+        let stopped: Vec<String> =
+            self.takers.iter().filter(stopped).map(|t| t.proc.clone()).collect();
+        stopped.iter().try_for_each(|proc| self.go_on(proc))
     }
 
     /// Whom to hit: one that does what is wanted, or anybody if nobody is seen to do that for so
@@ -348,12 +378,7 @@ impl Fleet {
     /// # Errors
     /// When one fails, or does not end.
     pub fn finish(mut self) -> io::Result<Run> {
-        let stopped = |taker: &&Taker| taker.stopped_until.is_some();
-        let stopped: Vec<String> =
-            self.takers.iter().filter(stopped).map(|t| t.proc.clone()).collect();
-        for proc in stopped {
-            self.go_on(&proc)?;
-        }
+        self.let_all_go_on()?;
         for taker in &mut self.takers {
             drop(taker.child.stdin.take());
         }

@@ -55,9 +55,23 @@ impl ServerProcess {
     /// # Errors
     /// When there is no such program, or it cannot be started.
     pub fn start(program: &Path, args: &[String], folder: &Path) -> io::Result<Self> {
+        Self::start_in(program, args, folder, &[])
+    }
+
+    /// The same, with further variables of its environment.
+    ///
+    /// # Errors
+    /// When there is no such program, or it cannot be started.
+    pub fn start_in(
+        program: &Path,
+        args: &[String],
+        folder: &Path,
+        environment: &[(String, String)],
+    ) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(folder.join(LOG))?;
         let child = Command::new(program)
             .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .process_group(0)
             .stdin(Stdio::null())

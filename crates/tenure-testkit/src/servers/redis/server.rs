@@ -251,7 +251,7 @@ fn launch(setup: &RedisSetup, port: u16, folder: &Path) -> Result<ServerProcess,
     if setup.kind == Kind::Sentinel {
         args.push("--sentinel".to_owned());
     }
-    let process = ServerProcess::start(&program, &args, folder)
+    let process = ServerProcess::start_in(&program, &args, folder, &setup.environment)
         .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
     let answer = look_for(STARTS_WITHIN, || {
         if process.ended().is_some() {

@@ -10,6 +10,7 @@ pub struct RedisSetup {
     pub(super) args: Vec<String>,
     pub(super) password: Option<String>,
     pub(super) kind: Kind,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 /// What kind of server it is.
@@ -58,6 +59,13 @@ impl RedisSetup {
     #[must_use]
     pub fn append_only(self) -> Self {
         self.with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A variable of the server's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     pub(super) fn kind(mut self, kind: Kind) -> Self {
