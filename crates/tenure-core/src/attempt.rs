@@ -18,6 +18,7 @@ use crate::conflict::{Conflict, RetryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::janitor::Job;
+use crate::keeper::refresh_after;
 use crate::lease::{Lease, deadline, earliest_end};
 use crate::manager::Inner;
 use crate::poll::Poll;
@@ -540,7 +541,7 @@ impl<'a> Attempt<'a> {
     fn wait_in_queue(&mut self, place: &Place) -> bool {
         let first = self.lease.times.lock().key.is_none();
         if first {
-            let refresh = self.inner.clock().now().plus(self.claim.wait_ttl / 3);
+            let refresh = refresh_after(self.inner.clock().now(), self.claim.wait_ttl);
             self.inner.keeper().care_for(&self.lease, refresh);
             self.inner.metrics().waits(true);
             tracing::debug!(lock = %self.claim.name, ahead = place.ahead, "waiting");

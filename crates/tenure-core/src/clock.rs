@@ -45,6 +45,13 @@ impl Moment {
         Moment(self.0.saturating_sub(nanos(d)))
     }
 
+    /// The last moment up to this one that is a multiple of `step`: so that what may as well happen
+    /// together does.
+    #[must_use]
+    pub(crate) fn on_grid(self, step: Duration) -> Moment {
+        Moment(self.0 - self.0 % nanos(step).max(1))
+    }
+
     /// How long it is from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -222,7 +222,7 @@ impl Rounds {
         match lease.phase.get() {
             // A place in the queue: refreshed for as long as somebody waits on it.
             Phase::Sent => {
-                timers.reschedule(key, now.plus(crate::backend::Claim::WAIT_TTL / 3));
+                timers.reschedule(key, refresh_after(now, crate::backend::Claim::WAIT_TTL));
                 true
             }
             Phase::Held => {
@@ -351,6 +351,12 @@ impl Rounds {
         let due = lease.times.lock().due();
         self.keeper.look_again(lease, due);
     }
+}
+
+/// When a place in the queue is refreshed next; those of many waiters together.
+pub(crate) fn refresh_after(now: Moment, wait_ttl: Duration) -> Moment {
+    let every = wait_ttl / 3;
+    now.plus(every).on_grid(every / 10).max(now)
 }
 
 fn late() -> crate::error::Error {

@@ -309,7 +309,9 @@ impl Times {
         };
         let every = every.min(self.deadline.since(sent) * 2 / 3);
         let jitter = every.mul_f64(0.9 + 0.2 * rand::random::<f64>());
-        self.next_renewal = if full { sent.plus(jitter) } else { sent };
+        // A little early, so that leases share calls to the store.
+        let next = sent.plus(jitter).on_grid(every / 10).max(sent);
+        self.next_renewal = if full { next } else { sent };
         self.risk_at = sent.plus(every + self.ttl / 6);
     }
 
