@@ -165,8 +165,8 @@ impl Backend for RedisBackend {
         let id = if is_plain { "plain".to_owned() } else { claim.id.to_string() };
         let details = self.details.json(&claim.details);
         let words = Words::new(&id, claim.member)
-            .list(14)
-            .micros(claim.ttl)
+            .raw(&format!("{:013}{}", script::micros(claim.ttl), u8::from(claim.detached)))
+            .list(10)
             .flag(claim.wait)
             .micros(claim.wait_ttl)
             .micros(claim.pick_up)
@@ -175,13 +175,11 @@ impl Backend for RedisBackend {
             .text(force)
             .text(by)
             .signed(claim.priority.get())
-            .seats(claim.seats)
-            .flag(claim.detached)
-            .text(&details);
+            .seats(claim.seats);
         let turn = |channel: &str| Turn {
             kind: Kind::Acquire,
             keys: keys.clone(),
-            words: words.clone().text(channel),
+            words: words.clone().from(&details, channel),
         };
         let answer = line.claim(turn, &keys, PATIENCE).await?;
         let verdict = reply::verdict(answer, claim)?;

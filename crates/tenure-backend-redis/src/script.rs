@@ -102,14 +102,15 @@ impl Scripts {
         if let Some((first, others)) = turns.split_first()
             && others.iter().all(|t| t.words.is_like(&first.words))
         {
-            cmd.arg("1").arg(&first.words.verb).arg(&first.words.what);
+            let Words { verb, what, origin, .. } = &first.words;
+            cmd.arg("1").arg(verb).arg(what).arg(origin);
             for turn in turns {
                 cmd.arg(&turn.words.member);
             }
         } else {
             cmd.arg("0");
-            for Words { verb, member, what } in turns.iter().map(|t| &t.words) {
-                cmd.arg(verb).arg(member).arg(what);
+            for Words { verb, member, what, origin } in turns.iter().map(|t| &t.words) {
+                cmd.arg(verb).arg(member).arg(what).arg(origin);
             }
         }
         cmd
@@ -130,6 +131,7 @@ pub(crate) struct Words {
     verb: String,
     member: String,
     what: Vec<u8>,
+    origin: Vec<u8>,
 }
 
 impl Words {
@@ -140,25 +142,32 @@ impl Words {
 
     /// What is asked of a lock.
     pub(crate) fn of_nobody(verb: &str) -> Self {
-        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new() }
+        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new(), origin: Vec::new() }
     }
 
     fn size(&self) -> usize {
-        self.verb.len() + self.member.len() + self.what.len() + 32
+        self.verb.len() + self.member.len() + self.what.len() + self.origin.len() + 32
     }
 
     /// Whether another member asks the same.
     fn is_like(&self, other: &Self) -> bool {
-        self.verb == other.verb && self.what == other.what
+        self.verb == other.verb && self.what == other.what && self.origin == other.origin
     }
 
-    /// The last word as it is.
+    /// Where a claim comes from: who claims, and where it is told.
+    pub(crate) fn from(mut self, details: &str, channel: &str) -> Self {
+        let origin = Self::of_nobody("").list(2).text(details).text(channel);
+        self.origin = origin.what;
+        self
+    }
+
+    /// What the verb needs, as it is.
     pub(crate) fn raw(mut self, what: &str) -> Self {
         self.what.extend_from_slice(what.as_bytes());
         self
     }
 
-    /// The last word as a packed list, which has to be added item by item.
+    /// What the verb needs, as a packed list, which has to be added item by item.
     pub(crate) fn list(mut self, count: u32) -> Self {
         // Writing to memory does not fail.
         let _ = rmp::encode::write_array_len(&mut self.what, count);

@@ -1,8 +1,9 @@
--- Asks for seats. The verb is the id of the claim, or 'plain'; the wishes are { ttl, wait, wait_ttl, pick_up, or_value, upgrade, force, by,
--- priority, take, of, detached, details, channel }. Answers { 'granted', grant }, { 'queued', place },
--- { 'busy', place }, { 'value', value }, { 'withdrawn' }, { 'departed', how }, { 'mismatch', of },
--- { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }. The same claim sent again gets the same
--- grant.
+-- Asks for seats. The verb is the id of the claim, or 'plain'. The wishes begin with 13 digits of the
+-- ttl and one that says whether it is detached; then come { wait, wait_ttl, pick_up, or_value, upgrade,
+-- force, by, priority, take, of }. Where it comes from is { details, channel }. Answers
+-- { 'granted', grant }, { 'queued', place }, { 'busy', place }, { 'value', value }, { 'withdrawn' },
+-- { 'departed', how }, { 'mismatch', of }, { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }.
+-- The same claim sent again gets the same grant.
 
 local function enqueue(c, a)
   local member, claim = c[MEMBER], c[CLAIM]
@@ -86,14 +87,14 @@ local function clear_the_way(take, of, by, why)
   end
 end
 
-local function turn(claim, member, what)
-  local t = unpack(what)
+local function turn(claim, member, what, origin)
   if claim == 'plain' then claim = first_claim(member) end
-  local a = { wait = t[2], wait_ttl = t[3], pick_up = t[4], or_value = t[5], upgrade = t[6],
-    priority = t[9] }
-  local take, of = t[10], t[11]
-  local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = t[1], [DETACHED] = t[12],
-    [DETAILS] = t[13], [CHANNEL] = t[14] }
+  local t, from = unpack(sub(what, 15)), unpack(origin)
+  local a = { wait = t[1], wait_ttl = t[2], pick_up = t[3], or_value = t[4], upgrade = t[5],
+    priority = t[8] }
+  local take, of = t[9], t[10]
+  local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = tonumber(sub(what, 1, 13)),
+    [DETACHED] = tonumber(sub(what, 14, 14)), [DETAILS] = from[1], [CHANNEL] = from[2] }
   caller = member
   if find(withdrawn, 1, claim) then return { 'withdrawn' } end
   local h = find(holders, MEMBER, member)
@@ -123,8 +124,8 @@ local function turn(claim, member, what)
   if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
     return { 'value', value_of() }
   end
-  local force = t[7] ~= ''
-  if force then clear_the_way(take, of, t[8], t[7]) end
+  local force = t[6] ~= ''
+  if force then clear_the_way(take, of, t[7], t[6]) end
   if (force or #queue == 0) and fits(take, of, member) then
     local new = seat(c, c[TTL], 0)
     if #holders > 64 and #pack(holders) > MAX_PART then

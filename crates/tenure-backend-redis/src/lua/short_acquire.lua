@@ -5,17 +5,15 @@ local leases = {}
 
 -- What plain claims with these wishes have in common; see `turn` for the wishes.
 local function lease_by(what)
-  local wishes = unpack(what)
-  local it = lease_of(wishes[1])
-  it.rest = nows .. it.tail .. pack(wishes[12]) .. '\160\160'
-  it.origin = pack({ wishes[13], wishes[14] })
+  local it = lease_of(tonumber(sub(what, 1, 13)))
+  it.rest = nows .. it.tail .. (sub(what, 14, 14) == '1' and '\1' or '\0') .. '\160\160'
   it.lives = it.over + DAY
   it.fence_ends = format('%016.0f', now) .. it.ends
   leases[what] = it
   return it
 end
 
-local function short(k, c, verb, member, what)
+local function short(k, c, verb, member, what, origin)
   if verb ~= 'plain' then return end
   local it = leases[what] or lease_by(what)
   local p = call('HGET', c, 'p')
@@ -26,12 +24,12 @@ local function short(k, c, verb, member, what)
   end
   local holder = ONE .. member .. END .. it.ends .. it.rest
   if p and it.lives <= tonumber(sub(p, 3, 18)) then
-    call('HSET', c, 'p', 'h' .. sub(p, 2, 18) .. it.fence_ends, 'h', holder, 'd', it.origin)
+    call('HSET', c, 'p', 'h' .. sub(p, 2, 18) .. it.fence_ends, 'h', holder, 'd', origin)
   else
     -- By a day more than it has to, so that it is seldom asked for.
     local expires = it.lives + DAY
     local n = p and string.byte(p, 2) - 65 or 0
-    call('HSET', c, 'p', plain('h', n, expires, now, it.ends), 'h', holder, 'd', it.origin)
+    call('HSET', c, 'p', plain('h', n, expires, now, it.ends), 'h', holder, 'd', origin)
     call('PEXPIREAT', c, format('%.0f', expires / 1000))
   end
   return 1

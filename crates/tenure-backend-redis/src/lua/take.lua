@@ -11,13 +11,13 @@ local function close(replies, n)
 end
 
 -- Turns of one lock that follow each other take it up and store it once.
-local function take(n, k, c, verb, member, what)
+local function take(n, k, c, verb, member, what, origin)
   if open ~= k then
     begin(k, c)
     open, first = k, n
   end
   caller = nil
-  return turn(verb, member, what)
+  return turn(verb, member, what, origin)
 end
 
 return take, close
