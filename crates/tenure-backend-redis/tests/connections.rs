@@ -202,3 +202,17 @@ fn a_child_takes_a_lock_where_its_environment_says() {
         guard.release().await.unwrap();
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_may_not_listen_leaves_no_connections_behind() {
+    let server = RedisSetup::new().user("deaf", "on >secret ~* +@all").start();
+    let locks = manager(&format!("redis://deaf:secret@127.0.0.1:{}", server.port()));
+    for _ in 0..10 {
+        let refused = locks.try_acquire("x", LONG).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+    }
+    kit::until(SOON, "all but the last one are closed", async || {
+        server.cli(&["CLIENT", "LIST"]).matches("user=deaf").count() <= 1
+    })
+    .await;
+}
