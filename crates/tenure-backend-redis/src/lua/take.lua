@@ -17,7 +17,9 @@ local function take(n, k, c, verb, member, what)
     open, first = k, n
   end
   caller = nil
-  return turn(verb, member, what)
+  local reply = turn(verb, member, what)
+  if denied then reply, denied = failed(denied), nil end
+  return reply
 end
 
 return take, close
