@@ -338,7 +338,12 @@ impl Link {
         if listens && !connection.listens {
             let mut listening = connected.wire.clone();
             if let Err(error) = listening.subscribe(&self.channel).await {
-                connection.wire = None;
+                // A connection that is merely refused this goes on for all others; and whoever
+                // watches one that is given up holds it open until it hears of that.
+                if ends_the_connection(&error) {
+                    connection.wire = None;
+                    connected.pulse.ends();
+                }
                 return Err(error::not_sent(&error));
             }
             connection.listens = true;

@@ -1,13 +1,13 @@
 //! Whether a connection is alive.
 //!
-//! A server that stands still, or a network that swallows everything, ends no connection. So whoever
-//! asks leaves a mark, whoever is answered wipes it out, and a task looks once a second: after two
-//! looks at a mark that nobody wiped out it asks by itself, and if that is not answered either, the
-//! connection is over, and the outcome of all calls that wait is unknown. Calls need no timers of
-//! their own, which would cost most of them more than all the rest.
+//! A server that stands still, or a network that swallows everything, ends no connection. So calls
+//! that wait are counted, and a task looks once a second: after two looks at calls that wait while
+//! nobody is answered it asks by itself, and if that is not answered either, the connection is over,
+//! and the outcome of all calls that wait is unknown. Calls need no timers of their own, which would
+//! cost most of them more than all the rest.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,8 +28,11 @@ const REST: u32 = 10;
 /// What calls of one connection and the task that watches it know of each other.
 #[derive(Default)]
 pub(crate) struct Pulse {
-    /// Somebody has asked since the last answer.
-    asked: AtomicBool,
+    /// How many wait for an answer. A mark that any answer wipes out would not do: whoever is still
+    /// not answered then would wait for ever.
+    waiting: AtomicUsize,
+    /// Somebody has given up waiting since the last answer.
+    left: AtomicBool,
     /// Somebody was answered since the last look.
     heard: AtomicBool,
     /// Nobody looks.
@@ -46,13 +49,15 @@ impl Pulse {
         answer: impl Future<Output = RedisResult<T>>,
     ) -> Option<RedisResult<T>> {
         // In one order with what `rest` does, so that one of the two sees the other.
-        self.asked.store(true, Ordering::SeqCst);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut waits = Waits { pulse: self, answered: false };
         if self.rests.load(Ordering::SeqCst) {
             self.wakes.notify_one();
         }
         let answered = async {
             let answer = answer.await;
-            self.asked.store(false, Ordering::Release);
+            waits.answered = true;
+            self.left.store(false, Ordering::Release);
             self.heard.store(true, Ordering::Release);
             Some(answer)
         };
@@ -77,13 +82,33 @@ impl Pulse {
         }
     }
 
+    /// Somebody was not answered yet.
+    fn asked(&self) -> bool {
+        0 < self.waiting.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst)
+    }
+
     /// Waits until somebody asks.
     async fn rest(&self) {
         self.rests.store(true, Ordering::SeqCst);
-        if !self.asked.load(Ordering::SeqCst) && !self.ended.load(Ordering::Acquire) {
+        if !self.asked() && !self.ended.load(Ordering::Acquire) {
             self.wakes.notified().await;
         }
         self.rests.store(false, Ordering::Release);
+    }
+}
+
+/// A call that waits; counted until it is answered or given up.
+struct Waits<'a> {
+    pulse: &'a Pulse,
+    answered: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.pulse.left.store(true, Ordering::SeqCst);
+        }
+        self.pulse.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -96,7 +121,7 @@ pub(crate) async fn watch(link: Weak<Link>, count: u64, pulse: Arc<Pulse>, mut w
             return;
         }
         let heard = pulse.heard.swap(false, Ordering::AcqRel);
-        let asked = pulse.asked.load(Ordering::Acquire);
+        let asked = pulse.asked();
         silent = if asked && !heard { silent + 1 } else { 0 };
         quiet = if asked || heard { 0 } else { quiet + 1 };
         if PATIENCE <= silent {
@@ -108,7 +133,7 @@ pub(crate) async fn watch(link: Weak<Link>, count: u64, pulse: Arc<Pulse>, mut w
             if !matches!(ping, Ok(Ok(_))) {
                 return link.hang_up(count).await;
             }
-            pulse.asked.store(false, Ordering::Release);
+            pulse.left.store(false, Ordering::Release);
             silent = 0;
         }
         if REST <= quiet {

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_backend_redis::RedisBackend;
-use tenure_core::{LockManager, LockRequest};
+use tenure_backend_redis::{RedisBackend, RedisConfig};
+use tenure_core::backend::{Backend, Claim, Kept, Member, Renewal, Verdict};
+use tenure_core::{Details, LockManager, LockName, LockRequest, Owner, Token};
 use tenure_testkit::servers::redis::RedisServer;
 
 /// A lock that nobody uses is forgotten after a day or two and what it was held for.
@@ -33,7 +34,8 @@ async fn hold_once(server: &RedisServer, name: &str, how: fn(LockRequest) -> Loc
 }
 
 fn bytes(server: &RedisServer, keys: &[&str]) -> u64 {
-    let of = |key: &&str| server.cli(&["MEMORY", "USAGE", key]).parse::<u64>().unwrap();
+    let of =
+        |key: &&str| server.cli(&["MEMORY", "USAGE", key, "SAMPLES", "0"]).parse::<u64>().unwrap();
     keys.iter().map(of).sum()
 }
 
@@ -59,4 +61,32 @@ async fn the_state_of_a_lock_that_nobody_uses_ends() {
     hold_once(&server, "permits", |request| request.permits(1, 3)).await;
     // A second time it is there already.
     hold_once(&server, "plain", |request| request).await;
+}
+
+/// Where the scripts read the time, instead of the server's clock.
+const CLOCK: &str = "tenure-test-clock";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_lock_lasts_for_as_long_as_it_is_renewed() {
+    let server = RedisServer::start();
+    let time = server.cli(&["--raw", "TIME"]);
+    server.cli(&["HSET", CLOCK, "s", time.lines().next().unwrap(), "us", "0"]);
+    let config = RedisConfig::from_url(&server.url()).unwrap().test_clock(CLOCK);
+    let backend = RedisBackend::new(config);
+    let details = Arc::new(Details::of(Owner::this_process()));
+    let ttl = DAY / 2;
+    let mut claim = Claim::new(LockName::new("x").unwrap(), Token::random(), ttl, details);
+    claim.first = true;
+    let Verdict::Granted(grant) = backend.acquire(&claim).await.unwrap() else {
+        panic!("it is free");
+    };
+    let member = Member::new(claim.name.clone(), claim.token.clone(), ttl, Some(grant.fence));
+    for quarter in 1..=12 {
+        server.cli(&["HINCRBY", CLOCK, "s", &(DAY / 4).as_secs().to_string()]);
+        let renewed = backend.renew(std::slice::from_ref(&member)).await;
+        assert!(matches!(&renewed[..], [Renewal::Kept(Kept::Holding(_))]), "{renewed:?}");
+        let ends = |key| server.cli(&["PEXPIRETIME", key]).parse::<i64>().unwrap();
+        let (key, cell) = (ends("x"), ends("tenure:{x}"));
+        assert!(key + 3_600_000 < cell, "after {quarter} quarters of a day: {key}, {cell}");
+    }
 }

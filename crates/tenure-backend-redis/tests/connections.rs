@@ -202,3 +202,35 @@ fn a_child_takes_a_lock_where_its_environment_says() {
         guard.release().await.unwrap();
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_may_not_listen_leaves_no_connections_behind() {
+    let server = RedisSetup::new().user("deaf", "on >secret ~* +@all").start();
+    let locks = manager(&format!("redis://deaf:secret@127.0.0.1:{}", server.port()));
+    for _ in 0..10 {
+        let refused = locks.try_acquire("x", LONG).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+    }
+    kit::until(SOON, "all but the last one are closed", async || {
+        server.cli(&["CLIENT", "LIST"]).matches("user=deaf").count() <= 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_may_not_tell_anybody_leaves_nobody_both_holding_and_waiting() {
+    let rules = "on >secret ~* &* +@all -publish";
+    let server = RedisSetup::new().user("mute", rules).start();
+    let mute = manager(&format!("redis://mute:secret@127.0.0.1:{}", server.port()));
+    let (other, third) = (manager(&server.url()), manager(&server.url()));
+    let held = mute.acquire("x", LONG).await.unwrap();
+    let waits = waits(&other, "x", Duration::from_secs(2));
+    until_waiting(&third, "x", 1).await;
+    held.release().await.unwrap_err();
+    let view = third.inspect("x").await.unwrap();
+    assert_eq!(view.holders.len() + view.waiters.len(), 1, "{view:?}");
+    let next = within(SOON, "the waiter", waits).await.unwrap().unwrap();
+    kit::lives_on(&next, Duration::from_secs(6)).await;
+    assert_eq!(third.inspect("x").await.unwrap().holders.len(), 1);
+    next.release().await.unwrap();
+}

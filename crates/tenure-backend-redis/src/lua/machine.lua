@@ -43,9 +43,16 @@ local function find(list, field, id)
   end
 end
 
+-- The server's refusal to tell anybody. It comes in the midst of a turn, which goes on as if nobody
+-- had heard: half a turn must not be stored.
+local denied
+
 local function tell(channel, message)
   if channel == '' then return 0 end
-  return call('PUBLISH', channel, message)
+  local heard = redis.pcall('PUBLISH', channel, message)
+  if type(heard) == 'number' then return heard end
+  denied = heard
+  return 0
 end
 
 -- A grant as replies have it.
@@ -274,7 +281,7 @@ local function decoded(part) return part and part ~= '' and unpack(part) or {} e
 
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
 local function begin(k, c)
-  key, cell = k, c
+  key, cell, denied = k, c, nil
   local f = call('HMGET', c, 'p', 'h', 'q', 's', 'd', 'f', 'x', 'n')
   key_was = call('GET', k)
   local p = f[1]

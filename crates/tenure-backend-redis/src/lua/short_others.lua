@@ -22,7 +22,9 @@ local function renew(k, c, member, ttl)
   local it, over = leases[ttl] or lease_of(tonumber(ttl)), tonumber(sub(p, 35))
   leases[ttl] = it
   -- Fence, since and renewed take nine bytes each.
-  if over <= now or it.over < over or sub(h, 113, 112 + #it.tail) ~= it.tail or call('GET', k) ~= member then
+  if over <= now or it.over < over or sub(h, 113, 112 + #it.tail) ~= it.tail
+    -- The cell would end before it may: the long way prolongs it.
+    or tonumber(sub(p, 3, 18)) < it.over + DAY or call('GET', k) ~= member then
     return
   end
   call('PEXPIREAT', k, it.at)

@@ -17,7 +17,9 @@ local function take(n, k, c, verb, member, what, origin)
     open, first = k, n
   end
   caller = nil
-  return turn(verb, member, what, origin)
+  local reply = turn(verb, member, what, origin)
+  if denied then reply, denied = failed(denied), nil end
+  return reply
 end
 
 return take, close

@@ -7,17 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use tenure_core::{ErrorKind, LockGuard, LockManager, NotReleased};
+use tenure_core::{ErrorKind, LockGuard, LockManager, LockName, NotReleased};
 use tenure_testkit::history::{Op, Phase, Promise};
 use tenure_testkit::lock_taker::{Doing, Job};
-use tenure_testkit::proxy::{Direction, Fault, FaultProxy, Storm};
+use tenure_testkit::proxy::{Direction, End, Fault, FaultProxy, Storm};
 use tenure_testkit::seed::seed;
 use tenure_testkit::servers::redis::RedisSetup;
 
 use crate::chaos;
 use crate::stage::{
     LONG, PATIENCE, SHORT, Stage, X, a_holder, a_waiter, acquire, assert_all_held, assert_held,
-    did, now, pass, rounds, rules, until,
+    backend, did, now, pass, rounds, rules, until,
 };
 
 /// What may take a few messages and no more.
@@ -285,4 +285,26 @@ fn a_server_that_nobody_listens_for_is_an_error_within_seconds() {
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(error.help().is_some(), "{error}");
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+}
+
+#[test]
+fn a_call_does_not_wait_for_ever_whose_answer_is_lost_behind_that_of_another() {
+    let stage = Stage::new();
+    let backend = backend(&stage.url());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let name = LockName::new(X).unwrap();
+        let received = || stage.proxy.counts().of(Direction::ToClient).arrived;
+        backend.inspect(&name).await.unwrap();
+        let before = received();
+        backend.inspect(&name).await.unwrap();
+        // From now on one answer arrives, and nothing after it.
+        let bytes = received() - before;
+        let fault = Fault::After { bytes, end: End::Silence };
+        stage.proxy.set(Direction::ToClient, fault);
+        let both = async { tokio::join!(backend.inspect(&name), backend.inspect(&name)) };
+        let (first, second) = tokio::time::timeout(PATIENCE, both).await.expect("both end");
+        first.unwrap();
+        assert_eq!(second.unwrap_err().kind(), ErrorKind::Unknown);
+    });
 }
