@@ -280,6 +280,7 @@ fn certify(folder: &Path, account: Option<Account>) {
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
     openssl.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
     openssl.args(["-addext", "subjectAltName=DNS:localhost"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     openssl.args(["-keyout", "data/server.key", "-out", "data/server.crt"]);
     cluster::run(openssl, folder, account);
 }
