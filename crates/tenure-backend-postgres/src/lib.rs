@@ -21,6 +21,7 @@ mod advisory;
 
 use std::sync::Arc;
 
+pub use advisory::{AdvisoryBackend, lock_in_transaction, transaction_lock_sql};
 pub use config::{PostgresConfig, Room};
 use tenure_core::backend::DynBackend;
 use tenure_core::{Error, ErrorKind, Result};
@@ -37,9 +38,7 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
             ErrorKind::Unsupported,
             "this build has no lease table; `postgres+advisory://…` has advisory locks",
         )),
-        Room::Advisory => {
-            Err(Error::new(ErrorKind::Unsupported, "this build has no advisory locks"))
-        }
+        Room::Advisory => Ok(Arc::new(AdvisoryBackend::new(config)?)),
     }
 }
 

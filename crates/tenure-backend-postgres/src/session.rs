@@ -8,7 +8,8 @@ use std::time::Duration;
 use tenure_core::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Notification, Socket};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Notification, Row, Socket};
 
 use crate::config::Server;
 use crate::error;
@@ -114,6 +115,18 @@ impl Session {
         self.end.why.get().map(String::as_str)
     }
 
+    /// Asks the server to cancel what the session is doing; answers whether it was asked in time.
+    pub(crate) async fn cancel(&self, server: &Server, limit: Duration) -> bool {
+        let token = self.client.cancel_token();
+        let cancel = async {
+            match &server.tls {
+                Tls::Off => token.cancel_query(NoTls).await,
+                Tls::Preferred(tls) | Tls::Required(tls) => token.cancel_query(tls.clone()).await,
+            }
+        };
+        matches!(tokio::time::timeout(limit, cancel).await, Ok(Ok(())))
+    }
+
     /// Runs one statement; whatever leaves its outcome unknown, being dropped included, closes the
     /// session.
     ///
@@ -134,6 +147,28 @@ impl Session {
         let mut unknown = unknown;
         unknown.known = answer.as_ref().err().is_none_or(Error::changed_nothing);
         answer
+    }
+
+    /// Runs one unnamed statement, in one round trip, and answers its rows; otherwise as
+    /// [`Session::ask`].
+    pub(crate) async fn rows(
+        &self,
+        patience: Duration,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>> {
+        self.ask(patience, self.client.query_typed(text, values)).await
+    }
+
+    /// The same for a statement with one row.
+    pub(crate) async fn row(
+        &self,
+        patience: Duration,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Row> {
+        let one = self.rows(patience, text, values).await?.pop();
+        one.ok_or_else(|| error::strange("it has no rows"))
     }
 
     /// What a failed statement means, with why the session ended if that is why.

@@ -1,0 +1,436 @@
+//! A session that holds locks, and the wishes that wait to be sent to it.
+//!
+//! One statement is under way at a time; what comes meanwhile goes out together with the next one.
+//! So one wish alone is sent at once, and those of many tasks share a statement under load.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tenure_core::Result;
+use tenure_core::clock::Moment;
+use tokio::sync::oneshot;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use super::key::Key;
+use super::registry::SessionId;
+use super::room::Room;
+use crate::error;
+use crate::session::Session;
+
+/// The most locks of one session: with more, each further one costs more.
+pub(crate) const SEATS: usize = 1000;
+/// The most wishes in one statement.
+const BATCH: usize = 1000;
+
+/// What a session is asked to do.
+pub(crate) enum Wish {
+    /// Take a lock if it is free; answers a fence if it was.
+    Lock { key: Key, shared: bool, done: Done<Option<i64>> },
+    /// Give a lock back; answers whether it was held.
+    Unlock { key: Key, shared: bool, done: Done<bool> },
+    /// Show that it lives, and that its locks do.
+    Beat { done: Done<()> },
+    /// May be silent for so long from now on.
+    Class { class: Duration, done: Done<()> },
+}
+
+/// Takes the answer, in the runtime of the sessions; nobody has to wait for it.
+pub(crate) type Done<T> = Box<dyn FnOnce(&Arc<Room>, &Arc<Holder>, Result<T>) + Send>;
+
+/// A `Done` that sends the answer on.
+pub(crate) fn told<T: Send + 'static>(sender: oneshot::Sender<Result<T>>) -> Done<T> {
+    Box::new(move |_, _, answer| {
+        let _ = sender.send(answer);
+    })
+}
+
+/// A session with its locks.
+pub(crate) struct Holder {
+    pub(crate) id: SessionId,
+    pub(crate) session: Session,
+    pub(crate) pid: i32,
+    /// Waits for one lock at a time and holds only that.
+    pub(crate) solo: bool,
+    pub(crate) statements: Statements,
+    timeline: i64,
+    class_ms: AtomicU64,
+    state: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    wishes: VecDeque<Wish>,
+    flying: bool,
+    /// Locks that it holds or is asked for.
+    seats: usize,
+    /// Locks that it holds, and how often, by mode.
+    held: HashMap<(Key, bool), usize>,
+    /// When it was last asked for something, and when it was last used for a lock.
+    asked: Moment,
+    used: Moment,
+}
+
+/// Prepared once in each session.
+pub(crate) struct Statements {
+    pub(crate) lock: [Statement; 2],
+    pub(crate) unlock: [Statement; 2],
+    pub(crate) wait: [Statement; 2],
+    pub(crate) many: Statement,
+    pub(crate) beat: Statement,
+}
+
+impl Statements {
+    pub(crate) async fn prepare(
+        session: &Session,
+        schema: &str,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let fence = format!("nextval('{schema}.fence')");
+        let lock =
+            |how: &str| format!("select case when pg_try_advisory_lock{how}($1) then {fence} end");
+        let unlock = |how: &str| format!("select pg_advisory_unlock{how}($1)");
+        // The case makes the order certain: the number is drawn when the lock is there.
+        let wait = |how: &str| {
+            format!(
+                "select case when pg_advisory_lock{how}($1)::text = '' then {fence} end, \
+                 (extract(epoch from clock_timestamp()) * 1e6)::int8"
+            )
+        };
+        let many = include_str!("sql/many.sql").replace("{schema}", schema);
+        let client = session.client();
+        // All of them are sent at once.
+        let texts =
+            [lock(""), lock("_shared"), unlock(""), unlock("_shared"), wait(""), wait("_shared")];
+        let six = futures_util::future::try_join_all(texts.iter().map(|text| client.prepare(text)));
+        let (six, many, beat) = futures_util::future::try_join3(
+            six,
+            client.prepare(&many),
+            client.prepare(include_str!("sql/beat.sql")),
+        )
+        .await?;
+        let [lock, lock_s, unlock, unlock_s, wait, wait_s] =
+            <[Statement; 6]>::try_from(six).expect("six were prepared");
+        let (lock, unlock, wait) = ([lock, lock_s], [unlock, unlock_s], [wait, wait_s]);
+        Ok(Self { lock, unlock, wait, many, beat })
+    }
+}
+
+impl Holder {
+    pub(crate) fn new(
+        (id, session, pid, timeline): (SessionId, Session, i32, i64),
+        statements: Statements,
+        (class, solo): (Duration, bool),
+        now: Moment,
+    ) -> Arc<Self> {
+        let state = Queue { asked: now, used: now, ..Queue::default() };
+        Arc::new(Self {
+            id,
+            session,
+            pid,
+            solo,
+            statements,
+            timeline,
+            class_ms: AtomicU64::new(ms(class)),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// How long it may be silent.
+    pub(crate) fn class(&self) -> Duration {
+        Duration::from_millis(self.class_ms.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_class(&self, class: Duration) {
+        self.class_ms.store(ms(class), Ordering::Release);
+    }
+
+    /// The fencing token of a number that it drew.
+    pub(crate) fn fence(&self, number: i64) -> Result<tenure_core::Fence> {
+        super::setup::fence(self.timeline, number)
+    }
+
+    /// Takes a seat for one more lock; `false` if it is full or has ended.
+    pub(crate) fn take_seat(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.seats < SEATS && !self.session.is_closed();
+        state.seats += usize::from(free);
+        free
+    }
+
+    /// Takes the only seat of a session that waits for one lock at a time; `false` if it is taken.
+    pub(crate) fn take_solo_seat(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.seats == 0 && !self.session.is_closed();
+        state.seats += usize::from(free);
+        free
+    }
+
+    /// Makes an unused session full, so that nobody uses it any more; `false` if it is used.
+    pub(crate) fn take_last_seat(&self) -> bool {
+        let mut state = self.state.lock();
+        let unused = state.seats == 0 && state.wishes.is_empty();
+        if unused {
+            state.seats = SEATS;
+        }
+        unused
+    }
+
+    /// Gives a seat back.
+    pub(crate) fn give_seat(&self) {
+        let mut state = self.state.lock();
+        state.seats = state.seats.saturating_sub(1);
+    }
+
+    pub(crate) fn seats(&self) -> usize {
+        self.state.lock().seats
+    }
+
+    /// A lock was got in another way than by a wish.
+    pub(crate) fn has(&self, key: Key, shared: bool) {
+        *self.state.lock().held.entry((key, shared)).or_default() += 1;
+    }
+
+    /// How long nothing was sent to it, and how long it was not used for a lock.
+    pub(crate) fn silent_for(&self, now: Moment) -> (Duration, Duration) {
+        let state = self.state.lock();
+        (now.since(state.asked), now.since(state.used))
+    }
+
+    /// The next statement goes out now: it is no longer silent.
+    pub(crate) fn is_asked(&self, now: Moment) {
+        self.state.lock().asked = now;
+    }
+
+    /// Asks for something.
+    pub(crate) fn wish(self: &Arc<Self>, room: &Arc<Room>, wish: Wish) {
+        let takes_off = {
+            let mut state = self.state.lock();
+            if matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. }) {
+                state.used = room.now();
+            }
+            state.wishes.push_back(wish);
+            !std::mem::replace(&mut state.flying, true)
+        };
+        if takes_off {
+            room.spawn(fly(room.clone(), self.clone()));
+        }
+    }
+
+    /// What goes out with the next statement: locks and unlocks together, or one of the others.
+    fn board(&self, now: Moment) -> Vec<Wish> {
+        let mut state = self.state.lock();
+        let is_plain = |wish: &Wish| matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. });
+        let is_beat = |wish: &Wish| matches!(wish, Wish::Beat { .. });
+        let Some(first) = state.wishes.pop_front() else {
+            state.flying = false;
+            return Vec::new();
+        };
+        state.asked = now;
+        let mut boarded = vec![first];
+        loop {
+            let fits = state.wishes.front().is_some_and(|next| {
+                let first = &boarded[0];
+                (is_plain(first) && is_plain(next) && boarded.len() < BATCH)
+                    || (is_beat(first) && is_beat(next))
+            });
+            if !fits {
+                return boarded;
+            }
+            boarded.extend(state.wishes.pop_front());
+        }
+    }
+
+    /// Keeps count of what a lock or unlock did.
+    fn count(&self, key: Key, shared: bool, got: bool, lost: bool) {
+        let mut state = self.state.lock();
+        if got {
+            *state.held.entry((key, shared)).or_default() += 1;
+        }
+        if lost && let Some(times) = state.held.get_mut(&(key, shared)) {
+            *times -= 1;
+            if *times == 0 {
+                state.held.remove(&(key, shared));
+            }
+        }
+    }
+
+    /// Shows that it lives; closes it if it is not what it was.
+    async fn beat(&self, room: &Room) -> Result<()> {
+        let statement = self.session.client().query_one(&self.statements.beat, &[]);
+        let row = self.session.ask(self.class(), statement).await?;
+        let expected = i64::try_from(self.state.lock().held.len()).unwrap_or(i64::MAX);
+        let (pid, timeline, mine, all): (i32, i64, i64, i64) = read4(&row)?;
+        room.limits.saw(all);
+        let wrong = match () {
+            () if pid != self.pid => "another session of the server answers: a pooler is between",
+            () if timeline != self.timeline => "the server is not the primary that it was",
+            () if mine != expected => "the session's locks are not those that it took",
+            () => return Ok(()),
+        };
+        tracing::warn!(pid, timeline, mine, expected, "{wrong}: the session is closed");
+        self.session.close();
+        Err(error::no_answer(wrong))
+    }
+
+    async fn one(&self, key: Key, shared: bool, unlock: bool) -> Result<Option<i64>> {
+        let (client, at) = (self.session.client(), usize::from(shared));
+        if unlock {
+            let key: [&(dyn ToSql + Sync); 1] = [&key.0];
+            let statement = client.query_one(&self.statements.unlock[at], &key);
+            let row = self.session.ask(self.class(), statement).await?;
+            return Ok(read::<bool>(&row, 0)?.then_some(1));
+        }
+        let key: [&(dyn ToSql + Sync); 1] = [&key.0];
+        let statement = client.query_one(&self.statements.lock[at], &key);
+        let row = self.session.ask(self.class(), statement).await?;
+        read(&row, 0)
+    }
+
+    async fn many(&self, keys: &[i64], ops: &[i16]) -> Result<Vec<Option<i64>>> {
+        let values: [&(dyn ToSql + Sync); 2] = [&keys, &ops];
+        let statement = self.session.client().query(&self.statements.many, &values);
+        let rows = self.session.ask(self.class(), statement).await?;
+        if rows.len() != keys.len() {
+            self.session.close();
+            return Err(error::strange("it has another number of rows"));
+        }
+        rows.iter().map(|row| read(row, 0)).collect()
+    }
+
+    /// A statement failed and the session lives: what it did before it failed is undone, for no
+    /// rollback gives session locks back.
+    async fn undo(&self, wishes: &[(Key, bool, bool)]) -> Result<()> {
+        let rows = self.session.rows(self.class(), include_str!("sql/mine.sql"), &[]).await?;
+        let mut mine: Vec<(Key, bool)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            mine.push((Key(read(row, 0)?), read(row, 1)?));
+        }
+        let (mut keys, mut ops) = (Vec::new(), Vec::new());
+        for (key, shared, unlock) in wishes {
+            let before = self.state.lock().held.get(&(*key, *shared)).copied().unwrap_or(0);
+            if 1 < before || (!unlock && before == 1) {
+                // How often a lock is held cannot be seen.
+                self.session.close();
+                return Err(error::no_answer("how often a shared lock is held is not known"));
+            }
+            if mine.contains(&(*key, *shared)) {
+                keys.push(key.0);
+                ops.push(2 + i16::from(*shared));
+            }
+        }
+        if !keys.is_empty() {
+            self.many(&keys, &ops).await.inspect_err(|_| self.session.close())?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends what waits, until nothing does.
+async fn fly(room: Arc<Room>, holder: Arc<Holder>) {
+    loop {
+        let mut boarded = holder.board(room.now());
+        match boarded.first() {
+            None => return,
+            Some(Wish::Beat { .. }) => {
+                let answer = holder.beat(&room).await;
+                for wish in boarded {
+                    if let Wish::Beat { done } = wish {
+                        done(&room, &holder, answer.clone());
+                    }
+                }
+            }
+            Some(Wish::Class { .. }) => {
+                let Some(Wish::Class { class, done }) = boarded.pop() else { continue };
+                let answer = super::setup::set_class(&holder, class).await;
+                done(&room, &holder, answer);
+            }
+            Some(Wish::Lock { .. } | Wish::Unlock { .. }) => {
+                lock_and_unlock(&room, &holder, boarded).await
+            }
+        }
+    }
+}
+
+async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wish>) {
+    let parts: Vec<(Key, bool, bool)> = boarded
+        .iter()
+        .filter_map(|wish| match wish {
+            Wish::Lock { key, shared, .. } => Some((*key, *shared, false)),
+            Wish::Unlock { key, shared, .. } => Some((*key, *shared, true)),
+            Wish::Beat { .. } | Wish::Class { .. } => None,
+        })
+        .collect();
+    let answers = match parts[..] {
+        [(key, shared, unlock)] => holder.one(key, shared, unlock).await.map(|a| vec![a]),
+        _ => {
+            let keys: Vec<i64> = parts.iter().map(|(key, ..)| key.0).collect();
+            let ops: Vec<i16> =
+                parts.iter().map(|(_, s, u)| 2 * i16::from(*u) + i16::from(*s)).collect();
+            holder.many(&keys, &ops).await.map(|a| {
+                let nonzero = |(a, (_, _, unlock)): (Option<i64>, &(Key, bool, bool))| {
+                    if *unlock { a.filter(|a| *a != 0) } else { a }
+                };
+                a.into_iter().zip(&parts).map(nonzero).collect()
+            })
+        }
+    };
+    let answers: Vec<Result<Option<i64>>> = match answers {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) if holder.session.is_closed() => vec![Err(error); parts.len()],
+        Err(error) => match holder.undo(&parts).await {
+            Ok(()) => {
+                let undone = |(_, _, unlock): &(Key, bool, bool)| match unlock {
+                    true => Ok(Some(1)),
+                    false => Err(error.clone().with_nothing_changed()),
+                };
+                parts.iter().map(undone).collect()
+            }
+            Err(unknown) => vec![Err(unknown); parts.len()],
+        },
+    };
+    for ((key, shared, unlock), answer) in parts.iter().zip(&answers) {
+        let did = matches!(answer, Ok(Some(_)));
+        holder.count(*key, *shared, did && !unlock, did && *unlock);
+    }
+    for (wish, answer) in boarded.into_iter().zip(answers) {
+        match wish {
+            Wish::Lock { done, .. } => done(room, holder, answer),
+            Wish::Unlock { done, .. } => done(room, holder, answer.map(|did| did.is_some())),
+            Wish::Beat { .. } | Wish::Class { .. } => {}
+        }
+    }
+}
+
+/// One column of a row.
+pub(crate) fn read<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    at: usize,
+) -> Result<T> {
+    row.try_get(at).map_err(|_| error::strange("a column is of another type"))
+}
+
+fn read4<'a, A, B, C, D>(row: &'a Row) -> Result<(A, B, C, D)>
+where
+    A: tokio_postgres::types::FromSql<'a>,
+    B: tokio_postgres::types::FromSql<'a>,
+    C: tokio_postgres::types::FromSql<'a>,
+    D: tokio_postgres::types::FromSql<'a>,
+{
+    Ok((read(row, 0)?, read(row, 1)?, read(row, 2)?, read(row, 3)?))
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder")
+            .field("id", &self.id)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
