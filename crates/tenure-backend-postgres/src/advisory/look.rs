@@ -103,9 +103,9 @@ impl Room {
         Ok(picture.place(waits_on, rows.now))
     }
 
-    /// Where a claim stands that has just been enqueued; nobody else is asked.
-    pub(crate) fn place_in(&self, rows: &Rows, _claim: &Claim, pid: i32) -> Place {
-        paint(rows, &[], &self.client).place(Some(pid), rows.now)
+    /// Where somebody stands whom this process of the server waits for.
+    pub(crate) async fn place_in(self: &Arc<Self>, key: Key, rows: &Rows, pid: i32) -> Place {
+        self.picture(key, rows, true).await.place(Some(pid), rows.now)
     }
 
     /// Where a claim stands that waits; `None` if it does not any more.
@@ -148,7 +148,7 @@ impl Room {
         let seen = |(member, entry): (MemberId, &Entry)| {
             let (pid, holds, fence) = match entry.state {
                 State::Held(hold) => (self.session(hold.session)?.pid, true, hold.fence.get()),
-                State::Waiting => (entry.waits_on.unwrap_or_default(), false, 0),
+                State::Waiting => (entry.waits_on?, false, 0),
                 State::Trying | State::Leaving(_) => return None,
             };
             Some(Seen {

@@ -35,7 +35,8 @@ pub(crate) struct Entry {
     /// The same, and since when it holds or waits, by the wall clock, for reading.
     pub(crate) renewed: Micros,
     pub(crate) since: Micros,
-    /// The server's process that waits for it.
+    /// The server's process that waits for it; 0 if it waits here, behind others of this process;
+    /// `None` as long as it is on its way.
     pub(crate) waits_on: Option<i32>,
     /// How it ends as soon as what is under way has landed.
     ends: Option<Departure>,

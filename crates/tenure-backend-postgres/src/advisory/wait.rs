@@ -284,7 +284,7 @@ impl Wait {
                 Err(_) => return,
             };
             if rows.list.iter().any(|row| row.pid == pid && !row.granted) {
-                let place = self.room.place_in(&rows, &self.claim, pid);
+                let place = self.room.place_in(self.key, &rows, pid).await;
                 self.tell(Ok(Verdict::Queued(place)));
                 return;
             }
@@ -293,7 +293,8 @@ impl Wait {
 
     /// Tells that it waits, behind others of this process.
     async fn tell_place(&mut self) {
-        let place = self.room.place(&self.claim, self.key, false).await;
+        self.room.registry.lock().waits_on(self.claim.member, 0);
+        let place = self.room.place(&self.claim, self.key, true).await;
         self.tell(Ok(Verdict::Queued(place.unwrap_or_else(|_| Place::default()))));
     }
 

@@ -10,7 +10,11 @@ pub async fn a_withdrawn_claim_is_never_granted_later(store: &dyn Store) {
     let a = raw(store).await;
     let b = twin(store, &a).await;
     let name = fresh("withdraw-first");
-    for late in [claim(&name), claim(&name).waiting(), claim(&name).or_value()] {
+    let mut kinds = vec![claim(&name), claim(&name).waiting()];
+    if a.can().value_max.is_some() {
+        kinds.push(claim(&name).or_value());
+    }
+    for late in kinds {
         a.withdraw(&late).await;
         assert_eq!(b.refused(&late).await, Refusal::Withdrawn);
         assert!(!b.view(&name).await.is_locked());
