@@ -128,6 +128,13 @@ fn was_rolled_back(said: &DbError) -> bool {
         && meaning(said.code().code()) != Meaning::SessionEnds
 }
 
+/// What code the server gave an error, if it comes from there.
+pub(crate) fn code(error: &Error) -> Option<&str> {
+    let source = std::error::Error::source(error)?;
+    let driver = source.downcast_ref::<tokio_postgres::Error>()?;
+    Some(driver.as_db_error()?.code().code())
+}
+
 /// No answer came in time, or none at all.
 pub(crate) fn no_answer(what: &str) -> Error {
     Error::new(ErrorKind::Unknown, format!("no answer: {what}"))

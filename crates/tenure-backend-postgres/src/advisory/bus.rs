@@ -3,6 +3,7 @@
 //! Only a holder's own process knows its fence, its owner's words, and how to end it without
 //! ending its session. It is asked by NOTIFY, which is rare: a commit with one waits for others.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tenure_core::backend::{Departure, Event, Evicted, Eviction, Reason};
 use tenure_core::{Error, ErrorKind, Fence, LockName, MemberId, Result};
 use tokio::sync::oneshot;
-use tokio_postgres::Notification;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Notification, Row};
 
 use super::holder::read;
 use super::key::Key;
@@ -32,6 +33,9 @@ const LET_GO: Duration = Duration::from_secs(2);
 const PART: usize = 3500;
 /// How many parts an answer has at most.
 const PARTS: usize = 1000;
+
+/// What a statement is given.
+pub(crate) type Values = Vec<(Box<dyn ToSql + Sync + Send>, Type)>;
 
 /// The session, and the questions that are open.
 #[derive(Default)]
@@ -87,13 +91,39 @@ impl Room {
         Ok(session)
     }
 
+    /// Asks the server something by the session that holds no locks, to the end of it also if
+    /// nobody waits for the answer any more: the session would be closed for want of knowing.
+    pub(crate) async fn ask_server(
+        self: &Arc<Self>,
+        text: impl Into<Cow<'static, str>>,
+        values: Values,
+    ) -> Result<Vec<Row>> {
+        let (room, text) = (self.clone(), text.into());
+        self.on_its_own(async move {
+            let control = room.control().await?;
+            let values: Vec<(&(dyn ToSql + Sync), Type)> = values
+                .iter()
+                .map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone()))
+                .collect();
+            control.rows(ASK, &text, &values).await
+        })
+        .await
+    }
+
+    async fn ask_for_one(
+        self: &Arc<Self>,
+        text: impl Into<Cow<'static, str>>,
+        values: Values,
+    ) -> Result<Row> {
+        let row = self.ask_server(text, values).await?.pop();
+        row.ok_or_else(|| crate::error::strange("it has no rows"))
+    }
+
     /// Whether a reader would be let in by the server: no writer holds or waits.
     pub(crate) async fn probe(self: &Arc<Self>, key: Key) -> Result<bool> {
-        let control = self.control().await?;
         let text = "select case when pg_try_advisory_lock_shared($1) \
                     then pg_advisory_unlock_shared($1) else false end";
-        let values: [(&(dyn ToSql + Sync), Type); 1] = [(&key.0, Type::INT8)];
-        read(&control.row(ASK, text, &values).await?, 0)
+        read(&self.ask_for_one(text, vec![(Box::new(key.0), Type::INT8)]).await?, 0)
     }
 
     /// The last fence that was drawn, for whatever lock.
@@ -103,7 +133,7 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              (select last_value from {schema}.fence)"
         );
-        self.a_fence(&text).await
+        self.a_fence(text).await
     }
 
     /// Draws a fence: above all that were granted.
@@ -113,12 +143,11 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              nextval('{schema}.fence')"
         );
-        self.a_fence(&text).await
+        self.a_fence(text).await
     }
 
-    async fn a_fence(self: &Arc<Self>, text: &str) -> Result<Fence> {
-        let control = self.control().await?;
-        match control.row(ASK, text, &[]).await {
+    async fn a_fence(self: &Arc<Self>, text: String) -> Result<Fence> {
+        match self.ask_for_one(text, Vec::new()).await {
             Ok(row) => super::setup::fence(read(&row, 0)?, read(&row, 1)?),
             // Nothing was ever granted here, or this user may not look.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
@@ -129,17 +158,15 @@ impl Room {
     }
 
     pub(crate) async fn ping(self: &Arc<Self>) -> Result<()> {
-        let control = self.control().await?;
-        control.row(ASK, "select 1", &[]).await.map(drop)
+        self.ask_for_one("select 1", Vec::new()).await.map(drop)
     }
 
     async fn notify(self: &Arc<Self>, ask: u64, what: What) -> Result<()> {
         let note = Note { from: self.client.clone(), ask, what };
         let text = serde_json::to_string(&note).expect("notes are JSON");
-        let control = self.control().await?;
-        let values: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&self.channel, Type::TEXT), (&text, Type::TEXT)];
-        control.row(ASK, "select pg_notify($1, $2)", &values).await.map(drop)
+        let values: Values =
+            vec![(Box::new(self.channel.clone()), Type::TEXT), (Box::new(text), Type::TEXT)];
+        self.ask_for_one("select pg_notify($1, $2)", values).await.map(drop)
     }
 
     /// Asks processes what they know of a lock.
@@ -319,9 +346,8 @@ impl Room {
 
     /// Ends a session that holds this lock and no other.
     async fn end_session(self: &Arc<Self>, pid: i32, key: Key) -> Result<bool> {
-        let control = self.control().await?;
-        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&pid, Type::INT4), (&key.0, Type::INT8)];
-        let row = control.row(ASK, include_str!("sql/end.sql"), &values).await?;
+        let values: Values = vec![(Box::new(pid), Type::INT4), (Box::new(key.0), Type::INT8)];
+        let row = self.ask_for_one(include_str!("sql/end.sql"), values).await?;
         let (others, ended): (i64, bool) = (read(&row, 0)?, read(&row, 1)?);
         if 0 < others {
             return Err(Error::new(

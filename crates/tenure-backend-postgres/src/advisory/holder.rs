@@ -23,6 +23,8 @@ use crate::session::Session;
 
 /// The most locks of one session: with more, each further one costs more.
 pub(crate) const SEATS: usize = 1000;
+/// How long an answer may take until other sessions are asked instead.
+const SLOW: Duration = Duration::from_secs(1);
 /// The most wishes in one statement.
 const BATCH: usize = 1000;
 
@@ -153,9 +155,11 @@ impl Holder {
     }
 
     /// Takes a seat for one more lock; `false` if it is full or has ended.
-    pub(crate) fn take_seat(&self) -> bool {
+    pub(crate) fn take_seat(&self, now: Moment) -> bool {
         let mut state = self.state.lock();
-        let free = state.seats < SEATS && !self.session.is_closed();
+        // One whose answer is overdue is not asked for more: another one may be faster.
+        let overdue = state.flying && SLOW <= now.since(state.asked);
+        let free = state.seats < SEATS && !overdue && !self.session.is_closed();
         state.seats += usize::from(free);
         free
     }

@@ -9,15 +9,13 @@ use tenure_core::backend::{Claim, Place};
 use tenure_core::{
     Details, Fence, HolderView, LockName, MemberId, Micros, Owner, Result, Seats, View, WaiterView,
 };
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use super::holder::read;
 use super::key::Key;
 use super::registry::{Entry, State};
 use super::room::Room;
 
-/// How long one look may take.
-const LOOK: Duration = Duration::from_secs(5);
 /// What the names of our sessions begin with, before the process's id and a blank.
 const OURS: &str = "tenure/";
 
@@ -68,9 +66,8 @@ pub(crate) struct Picture {
 impl Room {
     /// What the server says of a lock.
     pub(crate) async fn rows(self: &Arc<Self>, key: Key) -> Result<Rows> {
-        let control = self.control().await?;
-        let values: [(&(dyn ToSql + Sync), Type); 1] = [(&key.0, Type::INT8)];
-        let rows = control.rows(LOOK, include_str!("sql/who.sql"), &values).await?;
+        let values = vec![(Box::new(key.0) as Box<_>, Type::INT8)];
+        let rows = self.ask_server(include_str!("sql/who.sql"), values).await?;
         let micros = |us: i64| Micros(u64::try_from(us).unwrap_or(0));
         let mut all = Rows::default();
         for row in &rows {
@@ -265,9 +262,8 @@ fn paint(rows: &Rows, seen: &[Seen], here: &str) -> Picture {
             picture.waiters.extend(known.iter().map(|s| (row.pid, s.waiter())));
         }
         // What is ours and we do not know is just being given back.
-        if known.is_empty() && row.process().as_deref() != Some(here) {
-            picture.add_stranger(row, rows.now);
-        } else if known.is_empty() && !row.granted {
+        let is_ours = row.process().as_deref() == Some(here);
+        if known.is_empty() && !(row.granted && is_ours) {
             picture.add_stranger(row, rows.now);
         }
     }

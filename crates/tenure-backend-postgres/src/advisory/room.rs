@@ -206,7 +206,7 @@ impl Room {
             let _ = sender.send(landed);
         });
         holder.wish(self, Wish::Lock { key, shared, done });
-        started.is_under_way();
+        started.goes_on();
         answer.await.unwrap_or_else(|_| Err(over()))
     }
 
@@ -260,7 +260,7 @@ impl Room {
             }
             room.control().await?;
             let holder = super::setup::open(&room, class, false).await?;
-            holder.take_seat();
+            holder.take_seat(room.now());
             room.has_session(&holder);
             Ok(holder)
         })
@@ -270,7 +270,7 @@ impl Room {
     fn free_seat(&self, class: Duration) -> Option<Arc<Holder>> {
         let sessions = self.sessions.lock();
         let mut fitting = sessions.values().filter(|s| !s.solo && s.class() == class);
-        fitting.find(|session| session.take_seat()).cloned()
+        fitting.find(|session| session.take_seat(self.now())).cloned()
     }
 
     pub(crate) fn has_session(self: &Arc<Self>, holder: &Arc<Holder>) {
@@ -397,7 +397,7 @@ impl<'a> Started<'a> {
     }
 
     /// From now on whoever does what it asked for looks after it.
-    pub(crate) fn is_under_way(self) {
+    pub(crate) fn goes_on(self) {
         std::mem::forget(self);
     }
 }

@@ -18,6 +18,8 @@ const OLDEST: i32 = 140_000;
 const LEAP: i32 = 4096;
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
+/// How long a session is given to answer beside another one's transaction.
+const BESIDE: Duration = Duration::from_secs(2);
 /// How many bits of a fence the sequence has; above them is the timeline.
 pub(crate) const SEQUENCE_BITS: u32 = 44;
 
@@ -96,16 +98,31 @@ async fn check_pooler(room: &Arc<Room>, session: &Session, pid: i32) -> Result<(
         read(&session.row(SETUP, "select pg_backend_pid()", &[]).await?, 0)
     };
     let other = Session::open(&room.config.server, &room.session_name, Arc::new(Deaf)).await?;
-    other.ask(SETUP, other.client().batch_execute("begin")).await?;
-    let beside = pid_of(&other).await?;
-    let during = pid_of(session).await?;
+    other.ask(SETUP, other.client().batch_execute("begin")).await.map_err(theirs)?;
+    let beside = pid_of(&other).await.map_err(theirs)?;
+    let mut during = std::pin::pin!(pid_of(session));
+    // Without an answer, it waits for the other one's session, or the server is slow.
+    let waited = tokio::time::timeout(BESIDE, &mut during).await.ok();
     other.ask(SETUP, other.client().batch_execute("rollback")).await?;
     drop(other);
+    let during = match waited {
+        Some(Ok(pid)) => pid,
+        Some(Err(error)) => return Err(theirs(error)),
+        // No session of a server waits for what another one has not even asked for.
+        None if tokio::time::timeout(BESIDE, during).await.is_ok() => return Err(pooled()),
+        None => return Err(late()),
+    };
     let after = pid_of(session).await?;
     if pid == during && pid == after && pid != beside {
         return Ok(());
     }
     Err(pooled())
+}
+
+/// A breach of the protocol that no server sees in a plain transaction is a pooler's word: it gave
+/// no session, or does not let transactions be.
+fn theirs(error: Error) -> Error {
+    if error::code(&error) == Some("08P01") { pooled().with_source(error) } else { error }
 }
 
 /// Sessions are not ours.

@@ -70,7 +70,7 @@ impl Room {
         let first = Some(first);
         let wait = Wait { room: self.clone(), claim: claim.clone(), key, shared, stop, first };
         self.spawn(wait.run());
-        started.is_under_way();
+        started.goes_on();
         answer.await.unwrap_or_else(|_| Err(over()))
     }
 
@@ -119,7 +119,7 @@ impl Room {
         }
         self.control().await?;
         let holder = super::setup::open(self, class, true).await?;
-        holder.take_seat();
+        holder.take_seat(self.now());
         self.has_session(&holder);
         Ok(holder)
     }

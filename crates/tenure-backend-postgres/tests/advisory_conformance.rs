@@ -1,6 +1,8 @@
 //! One server keeps every rule that session locks can keep, with a backend of its own for each
 //! process.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
