@@ -37,6 +37,7 @@ impl Ear for Deaf {
 pub(crate) struct Session {
     client: Client,
     driver: AbortHandle,
+    closing: AtomicBool,
     end: Arc<End>,
 }
 
@@ -92,7 +93,7 @@ impl Session {
             }
         };
         let driver = Handle::current().spawn(drive).abort_handle();
-        Self { client, driver, end }
+        Self { client, driver, closing: AtomicBool::new(false), end }
     }
 
     /// The client, for statements whose outcome is looked after by the caller.
@@ -102,11 +103,15 @@ impl Session {
 
     /// Whether nothing can be expected of it any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed() || self.driver.is_finished()
+        // Whoever asks after the end was told sees it: what lands after that is over already.
+        self.closing.load(Ordering::Acquire)
+            || self.end.told.load(Ordering::Acquire)
+            || self.client.is_closed()
     }
 
     /// Ends it from our side, at once.
     pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
         self.driver.abort();
     }
 

@@ -228,6 +228,11 @@ impl Room {
                 let hold = Hold { session: holder.id, fence, at: self.wall() };
                 let landed = self.registry.lock().landed(member, hold, self.times());
                 match landed {
+                    Landed::Held(_) if holder.session.is_closed() => {
+                        // It ended before it was known to hold this: nobody else tells.
+                        self.session_ended(holder.id);
+                        Err(crate::error::no_answer("the session ended with its answer"))
+                    }
                     Landed::Held(grant) => Ok(Some(grant)),
                     Landed::Unwanted => {
                         drop(self.unlock(member, key, shared, holder));
