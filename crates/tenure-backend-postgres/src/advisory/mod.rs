@@ -23,5 +23,8 @@ mod sweep;
 mod backend;
 mod tx;
 
+#[cfg(test)]
+mod model;
+
 pub use backend::AdvisoryBackend;
 pub use tx::{lock_in_transaction, transaction_lock_sql};

@@ -108,6 +108,7 @@ pub(crate) enum Landed {
     Unwanted,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     slots: HashMap<Key, Vec<MemberId>>,
@@ -378,5 +379,21 @@ impl Entry {
 
     pub(crate) fn seats(&self) -> Seats {
         if self.shared { Seats::SHARED } else { Seats::All }
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    /// Everything that decides what comes next, in an order of its own.
+    pub(super) fn digest(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for (member, entry) in &self.entries {
+            let Entry { state, ends, .. } = entry;
+            all.push(format!("{member} {state:?} {ends:?}"));
+        }
+        all.extend(self.gone.iter().map(|(member, (how, _))| format!("{member} {how:?}")));
+        all.extend(self.withdrawn.keys().map(|claim| format!("{claim:?}")));
+        all.sort_unstable();
+        all
     }
 }

@@ -159,6 +159,12 @@ impl PostgresServer {
         *process = started.unwrap_or_else(|| panic!("somebody took port {}", self.port));
     }
 
+    /// The process that starts all others of it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.lock().id()
+    }
+
     /// Whether it runs, or is stopped.
     #[must_use]
     pub fn is_alive(&self) -> bool {
