@@ -15,6 +15,10 @@ use crate::config::Server;
 use crate::error;
 use crate::tls::Tls;
 
+/// A patience that needs no timer, and so no runtime: somebody else sees to it that the session
+/// is closed in time.
+pub(crate) const FOR_EVER: Duration = Duration::MAX;
+
 /// Who hears what a session has to say; must not block.
 pub(crate) trait Ear: Send + Sync + 'static {
     /// A notification.
@@ -143,7 +147,11 @@ impl Session {
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let unknown = CloseUnlessKnown { session: self, known: false };
-        let answer = tokio::time::timeout(patience, statement).await;
+        let answer = if patience == FOR_EVER {
+            Ok(statement.await)
+        } else {
+            tokio::time::timeout(patience, statement).await
+        };
         let answer = match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.explained(error)),

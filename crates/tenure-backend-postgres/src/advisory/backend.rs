@@ -15,7 +15,7 @@ use super::class::{LONGEST, class};
 use super::holder::{Wish, told};
 use super::key::{self, Key};
 use super::registry::{SessionId, State};
-use super::room::{Room, over};
+use super::room::Room;
 use crate::config::PostgresConfig;
 use crate::runtime::OwnRuntime;
 
@@ -98,6 +98,13 @@ impl AdvisoryBackend {
     }
 }
 
+impl Drop for AdvisoryBackend {
+    fn drop(&mut self) {
+        let sessions = std::mem::take(&mut *self.room.sessions.lock());
+        sessions.values().for_each(|session| session.abandon());
+    }
+}
+
 /// Lets a session be silent for longer, if a lock of it is to live for longer.
 async fn lengthen(room: &Arc<Room>, session: SessionId, class: Duration) -> Result<()> {
     let Some(holder) = room.session(session) else { return Ok(()) };
@@ -105,8 +112,7 @@ async fn lengthen(room: &Arc<Room>, session: SessionId, class: Duration) -> Resu
         return Ok(());
     }
     let (sender, answer) = tokio::sync::oneshot::channel();
-    holder.wish(room, Wish::Class { class, done: told(sender) });
-    answer.await.unwrap_or_else(|_| Err(over()))
+    holder.wish(room, Wish::Class { class, done: told(sender) }).answer(room, answer).await
 }
 
 fn capabilities() -> Capabilities {

@@ -2,11 +2,20 @@
 //!
 //! One statement is under way at a time; what comes meanwhile goes out together with the next one.
 //! So one wish alone is sent at once, and those of many tasks share a statement under load.
+//!
+//! A flight, a statement with what is done with its answers, is driven by one of those who wait for
+//! it, in its own runtime: the others of that runtime are woken without a switch of threads. If
+//! that one stands still or goes away, the thread of the sessions drives it on.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 
 use parking_lot::Mutex;
 use tenure_core::Result;
@@ -19,12 +28,14 @@ use super::key::Key;
 use super::registry::SessionId;
 use super::room::Room;
 use crate::error;
-use crate::session::Session;
+use crate::session::{FOR_EVER, Session};
 
 /// The most locks of one session: with more, each further one costs more.
 pub(crate) const SEATS: usize = 1000;
 /// How long an answer may take until other sessions are asked instead.
 const SLOW: Duration = Duration::from_secs(1);
+/// How long a flight is left to whoever drives it.
+const HELP: Duration = Duration::from_millis(20);
 /// The most wishes in one statement.
 const BATCH: usize = 1000;
 
@@ -40,7 +51,7 @@ pub(crate) enum Wish {
     Class { class: Duration, done: Done<()> },
 }
 
-/// Takes the answer, in the runtime of the sessions; nobody has to wait for it.
+/// Takes the answer, whoever drives the flight; nobody has to wait for it.
 pub(crate) type Done<T> = Box<dyn FnOnce(&Arc<Room>, &Arc<Holder>, Result<T>) + Send>;
 
 /// A `Done` that sends the answer on.
@@ -48,6 +59,81 @@ pub(crate) fn told<T: Send + 'static>(sender: oneshot::Sender<Result<T>>) -> Don
     Box::new(move |_, _, answer| {
         let _ = sender.send(answer);
     })
+}
+
+/// A statement under way, and what is done with its answers; whoever polls it drives it.
+type Flight = Shared<BoxFuture<'static, ()>>;
+
+/// What whoever wishes has to do for it.
+#[must_use = "a flight that nobody drives stands still"]
+pub(crate) struct Turn {
+    /// It is the first: it drives the flight.
+    flight: Option<Flight>,
+    /// It is told to drive the next one.
+    lead: Option<oneshot::Receiver<Flight>>,
+}
+
+impl Turn {
+    /// Waits for the answer, and drives flights on the way to it.
+    pub(crate) async fn answer<T>(
+        mut self,
+        room: &Arc<Room>,
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
+        let mut answer = answer;
+        loop {
+            if let Some(flight) = self.flight.take() {
+                Driving { room, flight: Some(flight) }.drive().await;
+            }
+            let next = std::future::poll_fn(|cx| {
+                if let Poll::Ready(answer) = Pin::new(&mut answer).poll(cx) {
+                    return Poll::Ready(Ok(answer));
+                }
+                let Some(lead) = &mut self.lead else { return Poll::Pending };
+                let told = std::task::ready!(Pin::new(lead).poll(cx));
+                self.lead = None;
+                match told {
+                    Ok(flight) => Poll::Ready(Err(flight)),
+                    // Somebody else drives it.
+                    Err(_) => Poll::Pending,
+                }
+            });
+            match next.await {
+                Ok(answer) => return answer.unwrap_or_else(|_| Err(super::room::over())),
+                Err(flight) => self.flight = Some(flight),
+            }
+        }
+    }
+
+    /// Nobody waits: the thread of the sessions drives it.
+    pub(crate) fn leave(self, room: &Arc<Room>) {
+        if let Some(flight) = self.flight {
+            room.spawn(flight);
+        }
+    }
+}
+
+/// Somebody who drives a flight; if he goes away, the thread of the sessions drives it on.
+struct Driving<'a> {
+    room: &'a Arc<Room>,
+    flight: Option<Flight>,
+}
+
+impl Driving<'_> {
+    async fn drive(mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.await;
+        }
+        self.flight = None;
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.room.spawn(flight);
+        }
+    }
 }
 
 /// A session with its locks.
@@ -65,8 +151,9 @@ pub(crate) struct Holder {
 
 #[derive(Default)]
 struct Queue {
-    wishes: VecDeque<Wish>,
-    flying: bool,
+    wishes: VecDeque<(Wish, Option<oneshot::Sender<Flight>>)>,
+    /// What is under way, and whether the thread of the sessions drives it.
+    flight: Option<(Flight, bool)>,
     /// Locks that it holds or is asked for.
     seats: usize,
     /// Locks that it holds, and how often, by mode.
@@ -158,16 +245,20 @@ impl Holder {
     pub(crate) fn take_seat(&self, now: Moment) -> bool {
         let mut state = self.state.lock();
         // One whose answer is overdue is not asked for more: another one may be faster.
-        let overdue = state.flying && SLOW <= now.since(state.asked);
+        let overdue = state.flight.is_some() && SLOW <= now.since(state.asked);
         let free = state.seats < SEATS && !overdue && !self.session.is_closed();
         state.seats += usize::from(free);
         free
     }
 
     /// Takes the only seat of a session that waits for one lock at a time; `false` if it is taken.
+    ///
+    /// Or if anything is under way or about to be: it would come after the wait, and be taken for
+    /// the silence of a session that does not answer.
     pub(crate) fn take_solo_seat(&self) -> bool {
         let mut state = self.state.lock();
-        let free = state.seats == 0 && !self.session.is_closed();
+        let idle = state.flight.is_none() && state.wishes.is_empty();
+        let free = state.seats == 0 && idle && !self.session.is_closed();
         state.seats += usize::from(free);
         free
     }
@@ -209,42 +300,88 @@ impl Holder {
     }
 
     /// Asks for something.
-    pub(crate) fn wish(self: &Arc<Self>, room: &Arc<Room>, wish: Wish) {
-        let takes_off = {
-            let mut state = self.state.lock();
-            if matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. }) {
-                state.used = room.now();
-            }
-            state.wishes.push_back(wish);
-            !std::mem::replace(&mut state.flying, true)
+    pub(crate) fn wish(self: &Arc<Self>, room: &Arc<Room>, wish: Wish) -> Turn {
+        let (sender, lead) = oneshot::channel();
+        let mut state = self.state.lock();
+        let now = room.now();
+        if matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. }) {
+            state.used = now;
+        }
+        state.wishes.push_back((wish, Some(sender)));
+        let flight = match state.flight {
+            Some(_) => None,
+            None => Some(self.take_off(room, &mut state, now)),
         };
-        if takes_off {
-            room.spawn(fly(room.clone(), self.clone()));
+        Turn { flight, lead: Some(lead) }
+    }
+
+    fn take_off(self: &Arc<Self>, room: &Arc<Room>, state: &mut Queue, now: Moment) -> Flight {
+        let flight = fly(room.clone(), self.clone()).boxed().shared();
+        state.flight = Some((flight.clone(), false));
+        state.asked = now;
+        flight
+    }
+
+    /// A flight has landed: somebody who waits drives the next one.
+    fn pass_on(self: &Arc<Self>, room: &Arc<Room>) {
+        let mut state = self.state.lock();
+        let Some((_, lead)) = state.wishes.front_mut() else {
+            state.flight = None;
+            return;
+        };
+        let lead = lead.take();
+        let flight = self.take_off(room, &mut state, room.now());
+        drop(state);
+        let refused = match lead {
+            Some(lead) => lead.send(flight).err(),
+            None => Some(flight),
+        };
+        if let Some(flight) = refused {
+            room.spawn(flight);
+        }
+    }
+
+    /// Nobody asks it any more: what is under way is forgotten, and the session closed.
+    pub(crate) fn abandon(&self) {
+        self.session.close();
+        let mut state = self.state.lock();
+        let (flight, wishes) = (state.flight.take(), std::mem::take(&mut state.wishes));
+        drop(state);
+        drop((flight, wishes));
+    }
+
+    /// Helps a flight whose driver may stand still, and closes a session that does not answer for
+    /// longer than the server would bear its silence.
+    pub(crate) fn look_after(&self, room: &Arc<Room>, now: Moment) {
+        let mut state = self.state.lock();
+        let under_way = now.since(state.asked);
+        let Some((flight, helped)) = &mut state.flight else { return };
+        if HELP <= under_way && !std::mem::replace(helped, true) {
+            room.spawn(flight.clone());
+        }
+        if self.class() <= under_way {
+            tracing::warn!(pid = self.pid, "a session does not answer: it is closed");
+            self.session.close();
         }
     }
 
     /// What goes out with the next statement: locks and unlocks together, or one of the others.
-    fn board(&self, now: Moment) -> Vec<Wish> {
+    fn board(&self) -> Vec<Wish> {
         let mut state = self.state.lock();
         let is_plain = |wish: &Wish| matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. });
         let is_beat = |wish: &Wish| matches!(wish, Wish::Beat { .. });
-        let Some(first) = state.wishes.pop_front() else {
-            state.flying = false;
-            return Vec::new();
-        };
-        state.asked = now;
-        let mut boarded = vec![first];
-        loop {
-            let fits = state.wishes.front().is_some_and(|next| {
-                let first = &boarded[0];
+        let mut boarded: Vec<Wish> = Vec::new();
+        while let Some((next, _)) = state.wishes.front() {
+            let fits = boarded.first().is_none_or(|first| {
                 (is_plain(first) && is_plain(next) && boarded.len() < BATCH)
                     || (is_beat(first) && is_beat(next))
             });
             if !fits {
-                return boarded;
+                break;
             }
-            boarded.extend(state.wishes.pop_front());
+            boarded.extend(state.wishes.pop_front().map(|(wish, _)| wish));
         }
+        boarded
     }
 
     /// Keeps count of what a lock or unlock did.
@@ -264,7 +401,7 @@ impl Holder {
     /// Shows that it lives; closes it if it is not what it was.
     async fn beat(&self, room: &Room) -> Result<()> {
         let statement = self.session.client().query_one(&self.statements.beat, &[]);
-        let row = self.session.ask(self.class(), statement).await?;
+        let row = self.session.ask(FOR_EVER, statement).await?;
         let expected = i64::try_from(self.state.lock().held.len()).unwrap_or(i64::MAX);
         let (pid, timeline, mine, all): (i32, i64, i64, i64) = read4(&row)?;
         room.limits.saw(all);
@@ -284,19 +421,19 @@ impl Holder {
         if unlock {
             let key: [&(dyn ToSql + Sync); 1] = [&key.0];
             let statement = client.query_one(&self.statements.unlock[at], &key);
-            let row = self.session.ask(self.class(), statement).await?;
+            let row = self.session.ask(FOR_EVER, statement).await?;
             return Ok(read::<bool>(&row, 0)?.then_some(1));
         }
         let key: [&(dyn ToSql + Sync); 1] = [&key.0];
         let statement = client.query_one(&self.statements.lock[at], &key);
-        let row = self.session.ask(self.class(), statement).await?;
+        let row = self.session.ask(FOR_EVER, statement).await?;
         read(&row, 0)
     }
 
     async fn many(&self, keys: &[i64], ops: &[i16]) -> Result<Vec<Option<i64>>> {
         let values: [&(dyn ToSql + Sync); 2] = [&keys, &ops];
         let statement = self.session.client().query(&self.statements.many, &values);
-        let rows = self.session.ask(self.class(), statement).await?;
+        let rows = self.session.ask(FOR_EVER, statement).await?;
         if rows.len() != keys.len() {
             self.session.close();
             return Err(error::strange("it has another number of rows"));
@@ -307,7 +444,7 @@ impl Holder {
     /// A statement failed and the session lives: what it did before it failed is undone, for no
     /// rollback gives session locks back.
     async fn undo(&self, wishes: &[(Key, bool, bool)]) -> Result<()> {
-        let rows = self.session.rows(self.class(), include_str!("sql/mine.sql"), &[]).await?;
+        let rows = self.session.rows(FOR_EVER, include_str!("sql/mine.sql"), &[]).await?;
         let mut mine: Vec<(Key, bool)> = Vec::with_capacity(rows.len());
         for row in &rows {
             mine.push((Key(read(row, 0)?), read(row, 1)?));
@@ -332,30 +469,30 @@ impl Holder {
     }
 }
 
-/// Sends what waits, until nothing does.
+/// Sends what waits, and does with the answers what is to be done.
 async fn fly(room: Arc<Room>, holder: Arc<Holder>) {
-    loop {
-        let mut boarded = holder.board(room.now());
-        match boarded.first() {
-            None => return,
-            Some(Wish::Beat { .. }) => {
-                let answer = holder.beat(&room).await;
-                for wish in boarded {
-                    if let Wish::Beat { done } = wish {
-                        done(&room, &holder, answer.clone());
-                    }
+    let mut boarded = holder.board();
+    match boarded.first() {
+        None => {}
+        Some(Wish::Beat { .. }) => {
+            let answer = holder.beat(&room).await;
+            for wish in boarded {
+                if let Wish::Beat { done } = wish {
+                    done(&room, &holder, answer.clone());
                 }
             }
-            Some(Wish::Class { .. }) => {
-                let Some(Wish::Class { class, done }) = boarded.pop() else { continue };
+        }
+        Some(Wish::Class { .. }) => {
+            if let Some(Wish::Class { class, done }) = boarded.pop() {
                 let answer = super::setup::set_class(&holder, class).await;
                 done(&room, &holder, answer);
             }
-            Some(Wish::Lock { .. } | Wish::Unlock { .. }) => {
-                lock_and_unlock(&room, &holder, boarded).await
-            }
+        }
+        Some(Wish::Lock { .. } | Wish::Unlock { .. }) => {
+            lock_and_unlock(&room, &holder, boarded).await;
         }
     }
+    holder.pass_on(&room);
 }
 
 async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wish>) {

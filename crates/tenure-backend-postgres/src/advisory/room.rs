@@ -16,7 +16,7 @@ use tokio_postgres::Notification;
 
 use super::bus::Bus;
 use super::class::class;
-use super::holder::{Holder, Wish, told};
+use super::holder::{Holder, Turn, Wish, told};
 use super::key::Key;
 use super::limits::Limits;
 use super::registry::{Begin, Hold, Landed, Leave, Registry, SessionId};
@@ -205,9 +205,9 @@ impl Room {
             let landed = room.lock_landed(member, key, shared, holder, fence);
             let _ = sender.send(landed);
         });
-        holder.wish(self, Wish::Lock { key, shared, done });
+        let turn = holder.wish(self, Wish::Lock { key, shared, done });
         started.goes_on();
-        answer.await.unwrap_or_else(|_| Err(over()))
+        turn.answer(self, answer).await
     }
 
     fn lock_landed(
@@ -235,7 +235,7 @@ impl Room {
                     }
                     Landed::Held(grant) => Ok(Some(grant)),
                     Landed::Unwanted => {
-                        drop(self.unlock(member, key, shared, holder));
+                        self.unlock(member, key, shared, holder).0.leave(self);
                         Ok(None)
                     }
                 }
@@ -311,8 +311,7 @@ impl Room {
     pub(crate) async fn beat(self: &Arc<Self>, session: SessionId) -> Result<()> {
         let Some(holder) = self.session(session) else { return Ok(()) };
         let (sender, answer) = oneshot::channel();
-        holder.wish(self, Wish::Beat { done: told(sender) });
-        answer.await.unwrap_or_else(|_| Err(over()))
+        holder.wish(self, Wish::Beat { done: told(sender) }).answer(self, answer).await
     }
 
     /// Gives a lock back; the answer tells whether it was held until then. It is given back also if
@@ -323,7 +322,7 @@ impl Room {
         key: Key,
         shared: bool,
         holder: &Arc<Holder>,
-    ) -> oneshot::Receiver<Result<bool>> {
+    ) -> (Turn, oneshot::Receiver<Result<bool>>) {
         let (sender, answer) = oneshot::channel();
         let done = Box::new(move |room: &Arc<Room>, holder: &Arc<Holder>, did: Result<bool>| {
             if did.is_ok() {
@@ -334,8 +333,7 @@ impl Room {
             }
             let _ = sender.send(did);
         });
-        holder.wish(self, Wish::Unlock { key, shared, done });
-        answer
+        (holder.wish(self, Wish::Unlock { key, shared, done }), answer)
     }
 
     /// Ends a claim in this way; answers how it has ended.
@@ -345,15 +343,15 @@ impl Room {
             Leave::Unlock(session) => {
                 let lock = self.registry.lock().entry(member).map(|e| (e.key, e.shared));
                 if let (Some(holder), Some((key, shared))) = (self.session(session), lock) {
-                    match self.unlock(member, key, shared, &holder).await {
-                        Ok(Ok(true)) => {}
-                        Ok(Ok(false)) => {
+                    let (turn, answer) = self.unlock(member, key, shared, &holder);
+                    match turn.answer(self, answer).await {
+                        Ok(true) => {}
+                        Ok(false) => {
                             tracing::warn!("a session did not hold a lock that it had taken");
                             return Ok(Departure::Forgotten);
                         }
                         // The session ends or has ended, and the lock with it.
-                        Ok(Err(_)) => holder.session.close(),
-                        Err(_) => return Err(over()),
+                        Err(_) => holder.session.close(),
                     }
                 }
             }

@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::holder::{Holder, Statements, read};
 use super::room::Room;
 use crate::error;
-use crate::session::{Deaf, Ear, Session};
+use crate::session::{Deaf, Ear, FOR_EVER, Session};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
@@ -38,7 +38,7 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
     let pid = check_server(room, &session).await?;
     check_pooler(room, &session, pid).await?;
-    settings(&session, class).await?;
+    settings(&session, class, SETUP).await?;
     ready_fence(&session, &room.config.schema).await?;
     let statements = Statements::prepare(&session, &room.config.schema)
         .await
@@ -136,15 +136,15 @@ pub(crate) fn pooled() -> Error {
     .with_help("name the server itself or a pool by session, or use `postgres://`: a lease table")
 }
 
-async fn settings(session: &Session, class: Duration) -> Result<()> {
+async fn settings(session: &Session, class: Duration, patience: Duration) -> Result<()> {
     let class = class.as_millis().to_string();
     let values: [(&(dyn ToSql + Sync), Type); 1] = [(&class, Type::TEXT)];
-    session.row(SETUP, include_str!("sql/settings.sql"), &values).await.map(drop)
+    session.row(patience, include_str!("sql/settings.sql"), &values).await.map(drop)
 }
 
 /// Changes how long a session may be silent.
 pub(crate) async fn set_class(holder: &Holder, class: Duration) -> Result<()> {
-    settings(&holder.session, class).await?;
+    settings(&holder.session, class, FOR_EVER).await?;
     holder.set_class(class);
     Ok(())
 }

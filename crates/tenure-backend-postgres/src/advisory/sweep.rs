@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tenure_core::backend::Departure;
 
-use super::holder::Wish;
+use super::holder::{Done, Wish};
 use super::room::Room;
 
 /// How often it looks. A silent owner's lock may live that much longer than its ttl.
-const EVERY: Duration = Duration::from_millis(200);
+const EVERY: Duration = Duration::from_millis(50);
 /// How long a session without locks is kept.
 const KEEP: Duration = Duration::from_secs(60);
 
@@ -49,14 +49,23 @@ fn end_the_silent(room: &Arc<Room>) {
 fn look_after_sessions(room: &Arc<Room>) {
     let all: Vec<_> = room.sessions.lock().values().cloned().collect();
     let now = room.now();
+    for holder in &all {
+        holder.look_after(room, now);
+    }
     for holder in all.into_iter().filter(|holder| holder.seats() == 0) {
         let (silent, unused) = holder.silent_for(now);
         if KEEP <= unused {
             if holder.take_last_seat() {
                 holder.session.close();
             }
-        } else if holder.class() / 3 <= silent {
-            holder.wish(room, Wish::Beat { done: Box::new(|_, _, _| {}) });
+        } else if holder.class() / 3 <= silent && (!holder.solo || holder.take_solo_seat()) {
+            // Nobody waits with it meanwhile.
+            let done: Done<()> = Box::new(|_, holder, _| {
+                if holder.solo {
+                    holder.give_seat();
+                }
+            });
+            holder.wish(room, Wish::Beat { done }).leave(room);
         }
     }
 }

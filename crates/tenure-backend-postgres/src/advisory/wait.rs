@@ -205,8 +205,8 @@ impl Wait {
             }
             let _ = sender.send(number);
         });
-        holder.wish(&self.room, Wish::Lock { key: self.key, shared: self.shared, done });
-        let number = answer.await.unwrap_or_else(|_| Err(over()))?;
+        let turn = holder.wish(&self.room, Wish::Lock { key: self.key, shared: self.shared, done });
+        let number = turn.answer(&self.room, answer).await?;
         Ok(number.map(|number| (holder, number)))
     }
 
@@ -315,7 +315,7 @@ impl Wait {
         let landed = room.registry.lock().landed(member, hold, room.times());
         match landed {
             Landed::Unwanted => {
-                drop(room.unlock(member, self.key, self.shared, holder));
+                room.unlock(member, self.key, self.shared, holder).0.leave(&room);
             }
             Landed::Held(grant) => {
                 if holder.session.is_closed() {

@@ -159,6 +159,24 @@ fn a_session_may_be_silent_for_as_long_as_its_longest_lock() {
     block_on(guard.release()).unwrap();
 }
 
+/// Flights are driven by whoever waits for them; one that is not polled must not hold up the rest.
+#[test]
+fn a_task_that_stands_still_in_its_acquire_holds_up_nobody() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    drop(acquire(&locks, "warm", LONG));
+    block_on(locks.close(LONG)).unwrap();
+    let mut still = std::pin::pin!(locks.acquire("still", LONG));
+    assert!(block_on(futures_lite::future::poll_once(still.as_mut())).is_none());
+    let start = now();
+    for _ in 0..3 {
+        block_on(acquire(&locks, X, LONG).release()).unwrap();
+    }
+    // And not for as long as its session may be silent.
+    assert!(start.elapsed() < LONG / 6, "{:?}", start.elapsed());
+    block_on(block_on(still).unwrap().release()).unwrap();
+}
+
 #[test]
 fn a_backend_that_is_dropped_closes_its_sessions() {
     let stage = Stage::new();
