@@ -76,6 +76,30 @@ fn a_waiting_session_that_is_ended_waits_anew() {
     });
 }
 
+/// A sign of life that comes behind a wait is answered when the wait is: its session is not silent.
+#[test]
+fn a_wait_that_is_longer_than_its_class_keeps_its_place() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let ttl = Duration::from_secs(1);
+    let waiting = "select pid from pg_locks where locktype = 'advisory' and not granted";
+    // The second time with a session that was shown to live while nobody used it.
+    for unused in [Duration::ZERO, Duration::from_millis(700)] {
+        let start = now();
+        until("the session is unused for a while", || unused <= start.elapsed());
+        let guard = acquire(&a, X, LONG);
+        thread::scope(|scope| {
+            let next = scope.spawn(|| acquire(&b, X, ttl));
+            until("it waits", || !stage.server.psql(waiting).is_empty());
+            let (pid, start) = (stage.server.psql(waiting), now());
+            until("more than its class passes", || Duration::from_secs(3) < start.elapsed());
+            assert_eq!(stage.server.psql(waiting), pid);
+            block_on(guard.release()).unwrap();
+            block_on(next.join().unwrap().release()).unwrap();
+        });
+    }
+}
+
 #[test]
 fn many_locks_share_few_sessions() {
     let stage = Stage::with(
