@@ -114,6 +114,26 @@ async fn a_store_that_hangs_loses_the_lock_at_the_deadline_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_lock_whose_release_is_not_answered_is_lost_at_its_deadline_for_all_who_watch_it() {
+    for dropped in [false, true] {
+        let (locks, clock, backend) = still();
+        let guard = locks.acquire("x", TTL).await.unwrap();
+        backend.failures().always(Operation::Release, Failure::Hang);
+        let watch = guard.watch();
+        let leave = async {
+            if dropped {
+                drop(guard);
+            } else {
+                assert!(tokio::time::timeout(Duration::ZERO, guard.release()).await.is_err());
+            }
+            clock.advance(TTL);
+        };
+        let (reason, ()) = tokio::join!(watch.lost(), leave);
+        assert_eq!(reason.as_str(), "expired");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_reply_of_an_acquire_leaves_nothing_held() {
     let locks_backend = Arc::new(MemoryBackend::new());
     let locks = LockManager::new(locks_backend.clone()).unwrap();

@@ -118,7 +118,8 @@ impl LockWatch {
     /// # Cancel safety
     /// Cancel safe: it only observes.
     pub async fn lost(&self) -> LossReason {
-        self.lease.lost(&**self.inner.clock()).await
+        let keeper = self.inner.keeper();
+        self.lease.lost(&**self.inner.clock(), |at| keeper.sleep_until(at)).await
     }
 
     /// Resolves when a renewal is overdue: the lock is still held, but may be lost soon. Resolves
@@ -448,7 +449,10 @@ impl LockGuard {
         let mut call = std::pin::pin!(call);
         let answer = match futures_lite::future::poll_once(call.as_mut()).await {
             Some(answer) => answer,
-            None => self.limited(call).await,
+            None => {
+                self.lease.takes_leave();
+                self.limited(call).await
+            }
         };
         match answer {
             Ok(Release::Released) => {
@@ -560,6 +564,7 @@ impl Drop for LockGuard {
         }
         inner.keeper().let_go(lease);
         inner.metrics().let_go(self.held_for());
+        lease.takes_leave();
         hand_over(&self.watch);
     }
 }

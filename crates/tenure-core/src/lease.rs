@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::alarm::{Sleep, before};
 use crate::backend::{Claim, Grant, LeaseRef, Member};
 use crate::clock::{Clock, Moment};
 use crate::loss::LossReason;
@@ -222,8 +223,13 @@ impl Lease {
         (times.deadline <= clock.now()).then(|| times.overdue())
     }
 
-    /// Resolves when the lease is lost.
-    pub(crate) async fn lost(&self, clock: &dyn Clock) -> LossReason {
+    /// Resolves when the lease is lost. `sleep` resolves at a moment: who is being released is not
+    /// under the keeper's care any more, and still lost at its deadline for all who watch it.
+    pub(crate) async fn lost(
+        &self,
+        clock: &dyn Clock,
+        sleep: impl Fn(Moment) -> Sleep,
+    ) -> LossReason {
         loop {
             let told = self.lost_told.notified();
             let mut told = std::pin::pin!(told);
@@ -231,8 +237,19 @@ impl Lease {
             if let Some(reason) = self.loss(clock) {
                 return reason;
             }
-            told.await;
+            if self.phase.get() == Phase::Releasing {
+                let deadline = self.times.lock().deadline;
+                before(sleep(deadline), told).await;
+            } else {
+                told.await;
+            }
         }
+    }
+
+    /// A release is under way that is not answered at once: whoever watches the lease waits for its
+    /// deadline from now on.
+    pub(crate) fn takes_leave(&self) {
+        self.lost_told.notify_waiters();
     }
 
     /// Resolves when a renewal is overdue.

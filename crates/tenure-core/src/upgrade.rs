@@ -21,7 +21,9 @@ pub(crate) async fn upgrade(
     claim: Claim,
     wait_timeout: Option<Duration>,
 ) -> Result<Fence> {
-    let lost = async { Err(lease.lost(&**inner.clock()).await.into()) };
+    let lost = async {
+        Err(lease.lost(&**inner.clock(), |at| inner.keeper().sleep_until(at)).await.into())
+    };
     futures_lite::future::or(lost, upgrade_held(inner, lease, claim, wait_timeout)).await
 }
 
