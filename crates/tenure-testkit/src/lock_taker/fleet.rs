@@ -156,6 +156,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// Notes that the way to the store is disturbed from now on (`Phase::Invoke`), or calm again
+    /// (`Phase::Ok`).
+    ///
+    /// # Errors
+    /// When the history cannot be written.
+    pub fn fault(&self, phase: Phase) -> io::Result<u64> {
+        self.recorder.record(Event::new(Op::Fault, phase))
+    }
+
     fn index(&self, proc: &str) -> io::Result<usize> {
         self.takers.iter().position(|taker| taker.proc == proc).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("{proc} is no taker of this fleet"))

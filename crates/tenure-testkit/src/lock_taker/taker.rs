@@ -134,7 +134,7 @@ impl Taker<'_> {
             Err(error) => {
                 complain(&error);
                 notes.record(Op::Acquire, Phase::Info)?;
-                if error.kind() == ErrorKind::Unreachable {
+                if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unknown) {
                     Ok(())
                 } else {
                     Err(io::Error::other(error))
