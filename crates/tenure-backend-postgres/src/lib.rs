@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 pub use advisory::{AdvisoryBackend, lock_in_transaction, transaction_lock_sql};
 pub use config::{PostgresConfig, Room};
+pub use lease::{LeaseBackend, install_sql};
+use tenure_core::Result;
 use tenure_core::backend::DynBackend;
-use tenure_core::{Error, ErrorKind, Result};
 
 /// Opens the room that an address names; see [`PostgresConfig::from_url`]. Connects when it is first
 /// used.
@@ -34,10 +35,7 @@ use tenure_core::{Error, ErrorKind, Result};
 pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
     let config = PostgresConfig::from_url(url)?;
     match config.room() {
-        Room::Lease => Err(Error::new(
-            ErrorKind::Unsupported,
-            "this build has no lease table; `postgres+advisory://…` has advisory locks",
-        )),
+        Room::Lease => Ok(Arc::new(LeaseBackend::new(config))),
         Room::Advisory => Ok(Arc::new(AdvisoryBackend::new(config)?)),
     }
 }
