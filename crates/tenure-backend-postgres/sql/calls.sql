@@ -335,27 +335,38 @@ BEGIN
 END $$;
 
 -- Removes rows of locks that nobody has used for a day and that say no more than their fence, which is
--- remembered for all of them. Looks at `at_most` rows, and answers how many it removed.
+-- remembered for all of them. Looks at `at_most` rows behind those that were looked at last, and
+-- answers how many it removed.
 CREATE OR REPLACE FUNCTION prune(at_most bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
   moment bigint := clock_micros();
+  after text;
+  last text;
   gone bigint;
   highest bigint;
 BEGIN
+  -- One at a time.
+  SELECT pruned.up_to INTO after FROM pruned FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN RETURN 0; END IF;
+  LOOP
+    SELECT max(looked.name) INTO last FROM (
+      SELECT cell.name FROM cell WHERE cell.name > after ORDER BY cell.name LIMIT at_most) AS looked;
+    EXIT WHEN last IS NOT NULL OR after = '';
+    after := '';
+  END LOOP;
   PERFORM make_durable();
   WITH idle AS MATERIALIZED (
     SELECT name FROM cell
-    WHERE used < moment - 86400000000 AND cardinality(holders) = 0 AND cardinality(queue) = 0
+    WHERE name > after AND name <= last AND used < moment - 86400000000
+      AND cardinality(holders) = 0 AND cardinality(queue) = 0
       AND coalesce(value_until <= moment, true)
       AND NOT EXISTS (SELECT FROM unnest(withdrawn) AS b WHERE moment < b.until)
-    ORDER BY name LIMIT at_most FOR UPDATE SKIP LOCKED
+    ORDER BY name FOR UPDATE SKIP LOCKED
   ), removed AS (
     DELETE FROM cell USING idle WHERE cell.name = idle.name RETURNING cell.fence
   )
-  SELECT count(*), max(fence) INTO gone, highest FROM removed;
-  IF gone > 0 THEN
-    UPDATE pruned SET fence = greatest(pruned.fence, highest);
-  END IF;
+  SELECT count(*), coalesce(max(removed.fence), 0) INTO gone, highest FROM removed;
+  UPDATE pruned SET fence = greatest(pruned.fence, highest), up_to = coalesce(last, '');
   RETURN gone;
 END $$;

@@ -151,8 +151,9 @@ BEGIN
   IF at IS NOT NULL THEN
     t.holders := t.holders[:at - 1] || t.holders[at + 1:];
   END IF;
-  IF cardinality(t.queue) > 0 THEN
-    t.queue := queue_without(t.queue, who, NULL, NULL);
+  -- A holder waits for nothing but an upgrade, which is first in the queue.
+  IF (t.queue[1]).member = who THEN
+    t.queue := t.queue[2:];
   END IF;
   IF how = 'released' THEN
     t.released := t.released || half(who);
@@ -230,10 +231,11 @@ CREATE OR REPLACE FUNCTION serve(t turn) RETURNS turn LANGUAGE plpgsql AS $$
 DECLARE
   all_seats constant bigint := 1::bigint << 40;
   holders holder[] := t.holders;
-  rest waiter[] := '{}';
+  passed_over waiter[] := '{}';
+  looked integer := 0;
   h holder;
   w waiter;
-  is_full boolean := false;
+  is_full boolean;
   taken bigint := 0;
   at integer;
 BEGIN
@@ -245,13 +247,13 @@ BEGIN
     taken := taken + CASE WHEN h.out_of = 0 THEN all_seats ELSE h.take END;
   END LOOP;
   FOREACH w IN ARRAY t.queue LOOP
-    is_full := is_full OR CASE
+    is_full := CASE
       WHEN w.upgrade THEN NOT fits(holders, 0, 0, w.member)
       WHEN w.out_of = 0 THEN cardinality(holders) > 0
       ELSE cardinality(holders) >= 4096 OR taken + w.take > w.out_of END;
-    IF is_full THEN
-      rest := rest || w;
-    ELSIF w.upgrade THEN
+    EXIT WHEN is_full;
+    looked := looked + 1;
+    IF w.upgrade THEN
       at := seat_of(holders, w.member);
       h := raised(t, holders[at], w.claim);
       holders[at] := h;
@@ -265,12 +267,12 @@ BEGIN
       taken := taken + CASE WHEN h.out_of = 0 THEN all_seats ELSE h.take END;
       PERFORM tell_granted(t, w.channel, h);
     ELSE
-      rest := rest || w;
+      passed_over := passed_over || w;
     END IF;
   END LOOP;
-  IF cardinality(rest) < cardinality(t.queue) THEN
+  IF cardinality(passed_over) < looked THEN
     t.holders := holders;
-    t.queue := rest;
+    t.queue := passed_over || t.queue[looked + 1:];
     t.changed := true;
   END IF;
   RETURN t;
@@ -323,6 +325,7 @@ DECLARE
     false, NULL);
   h holder;
   w waiter;
+  over text[] := '{}';
   rest waiter[] := '{}';
 BEGIN
   FOREACH h IN ARRAY c.holders LOOP
@@ -333,11 +336,16 @@ BEGIN
   IF cardinality(t.queue) = 0 THEN RETURN t; END IF;
   FOREACH w IN ARRAY t.queue LOOP
     -- An upgrade waits as long as its holder lives; `depart` has seen to that.
-    IF w.upgrade OR moment < w.until THEN
-      rest := rest || w;
+    IF NOT w.upgrade AND w.until <= moment THEN
+      over := over || w.claim;
     END IF;
   END LOOP;
-  IF cardinality(rest) < cardinality(t.queue) THEN
+  IF cardinality(over) > 0 THEN
+    FOREACH w IN ARRAY t.queue LOOP
+      IF w.claim <> ALL (over) OR w.upgrade THEN
+        rest := rest || w;
+      END IF;
+    END LOOP;
     t.queue := rest;
     t.changed := true;
   END IF;

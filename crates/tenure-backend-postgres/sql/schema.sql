@@ -62,7 +62,7 @@ CREATE TABLE cell (
   value_written bigint,
   value_until bigint,
   used bigint NOT NULL DEFAULT 0             -- the last change, for whoever prunes
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 50, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 
 -- A cell in hand: its columns, and what goes on in this turn.
 CREATE TYPE turn AS (
@@ -106,6 +106,11 @@ CREATE TYPE claim AS (
   priority integer
 );
 
--- One row: the highest fence of any lock whose row was pruned. A lock that comes back begins above.
-CREATE TABLE pruned (one boolean PRIMARY KEY DEFAULT true CHECK (one), fence bigint NOT NULL);
-INSERT INTO pruned (fence) VALUES (0);
+-- One row: the highest fence of any lock whose row was pruned, above which a lock begins that comes back,
+-- and the name up to which was looked last.
+CREATE TABLE pruned (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  fence bigint NOT NULL DEFAULT 0,
+  up_to text COLLATE "C" NOT NULL DEFAULT ''
+);
+INSERT INTO pruned DEFAULT VALUES;

@@ -9,7 +9,7 @@ use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
     Verdict,
 };
-use tenure_core::{Capabilities, Listeners, LockName, MemberId, Result, Seats, View};
+use tenure_core::{Capabilities, Listeners, LockName, MemberId, Result, Seats, Token, View};
 use tokio_postgres::types::Type;
 
 use super::install;
@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const CALM: Patience = Patience { answer: PATIENCE, row: Duration::from_secs(1) };
 /// How often a claim that waits asks for a row that somebody sits on; each time takes a second.
 const WAITS_FOR_ROW: u32 = 30;
-/// How often a process removes rows that nobody uses: once in so many claims.
-const PRUNE_EVERY: u32 = 4096;
-/// How many rows it looks at then.
-const PRUNE_AT_MOST: i64 = 10_000;
+/// How often a process looks for rows that nobody uses: once in so many claims.
+const PRUNE_EVERY: u32 = 256;
+/// How many rows it looks at then: more than those claims can have made.
+const PRUNE_AT_MOST: i64 = 1024;
 
 /// Leases in a table of a PostgreSQL server, 14 or newer.
 ///
@@ -59,7 +59,8 @@ impl LeaseBackend {
             links: Links::new(store),
             capabilities: Capabilities::full("postgres"),
             address,
-            claims: AtomicU32::new(0),
+            // Programs that take one lock and end look as often.
+            claims: AtomicU32::new(u32::from(Token::random().expose()[0])),
         }
     }
 
