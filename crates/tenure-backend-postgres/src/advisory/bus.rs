@@ -22,6 +22,7 @@ use super::key::Key;
 use super::look::Seen;
 use super::registry::State;
 use super::room::Room;
+use super::setup::{WITHIN_BITS, numbered};
 use crate::session::{Ear, Session};
 
 /// How long a statement of this session may take.
@@ -133,7 +134,8 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              (select last_value from {schema}.fence)"
         );
-        self.a_fence(text).await
+        // Its place in its statement is not known here: the last one there can be.
+        self.a_fence(text, (1 << WITHIN_BITS) - 1).await
     }
 
     /// Draws a fence: above all that were granted.
@@ -143,12 +145,12 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              nextval('{schema}.fence')"
         );
-        self.a_fence(text).await
+        self.a_fence(text, 0).await
     }
 
-    async fn a_fence(self: &Arc<Self>, text: String) -> Result<Fence> {
+    async fn a_fence(self: &Arc<Self>, text: String, within: usize) -> Result<Fence> {
         match self.ask_for_one(text, Vec::new()).await {
-            Ok(row) => super::setup::fence(read(&row, 0)?, read(&row, 1)?),
+            Ok(row) => super::setup::fence(read(&row, 0)?, numbered(read(&row, 1)?, within)),
             // Nothing was ever granted here, or this user may not look.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
                 Ok(Fence::ZERO)

@@ -7,6 +7,7 @@
 use std::collections::hash_map::Entry as Slot;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tenure_core::backend::{Claim, Event, Grant, Place, Verdict};
@@ -20,6 +21,7 @@ use super::holder::{Holder, Wish, read};
 use super::key::Key;
 use super::registry::{Hold, Landed};
 use super::room::{Room, Started, over};
+use super::setup::numbered;
 use crate::error;
 
 /// How many sessions of a process wait at a time.
@@ -148,16 +150,19 @@ impl Wait {
 
     async fn wait(&mut self, gate: &Gate) -> Ended {
         // Behind the others of this process, if those who wait at the server are many.
-        let place = match gate.places.try_acquire() {
-            Ok(place) => place,
-            Err(_) => {
+        let mut place = pin!(gate.places.acquire());
+        // Asked for before it is told that it waits, so that whoever comes later stands behind it.
+        let place = match std::future::poll_fn(|cx| Poll::Ready(place.as_mut().poll(cx))).await {
+            Poll::Ready(place) => place,
+            Poll::Pending => {
                 self.tell_place().await;
                 tokio::select! {
-                    place = gate.places.acquire() => place.expect("it is never closed"),
+                    place = &mut place => place,
                     () = self.stop.notified() => return Ended::Stopped,
                 }
             }
         };
+        let place = place.expect("it is never closed");
         let room = self.room.clone();
         let place_of_all = match room.places.clone().try_acquire_owned() {
             Ok(place) => place,
@@ -246,6 +251,7 @@ impl Wait {
         match ended {
             Some(Ok(row)) => match (read::<i64>(&row, 0), read::<i64>(&row, 1)) {
                 (Ok(number), Ok(at)) => {
+                    let number = numbered(number, 0);
                     Ended::Granted(holder.clone(), number, Micros(u64::try_from(at).unwrap_or(0)))
                 }
                 _ => {

@@ -100,6 +100,33 @@ fn a_wait_that_is_longer_than_its_class_keeps_its_place() {
     }
 }
 
+/// More than have a session to wait with: those stand in their own process, and in order.
+#[test]
+fn a_crowd_of_one_process_is_served_in_its_order() {
+    const CROWD: usize = 40;
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let guard = acquire(&locks, X, LONG);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        for n in 0..CROWD {
+            let (locks, tell) = (&locks, tell.clone());
+            scope.spawn(move || {
+                let guard = acquire(locks, X, LONG);
+                tell.send((n, guard.fencing_token())).unwrap();
+                block_on(guard.release()).unwrap();
+            });
+            until_waiting(locks, X, n + 1);
+        }
+        assert!(stage.sessions().len() < 16, "{}", stage.sessions().len());
+        block_on(guard.release()).unwrap();
+    });
+    drop(tell);
+    let served: Vec<_> = told.iter().collect();
+    assert_eq!(served.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..CROWD).collect::<Vec<_>>());
+    assert!(served.is_sorted_by_key(|(_, fence)| *fence));
+}
+
 #[test]
 fn many_locks_share_few_sessions() {
     let stage = Stage::with(
