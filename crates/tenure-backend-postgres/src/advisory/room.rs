@@ -261,13 +261,13 @@ impl Room {
             return Ok(holder);
         }
         let room = self.clone();
-        self.on_its_own(async move {
+        let seat = self.on_its_own(async move {
             room.openings.lock().wanted += 1;
             let seat = room.new_seat(class).await;
             room.openings.lock().wanted -= 1;
-            seat
-        })
-        .await
+            seat.map(|holder| Seat(Some(holder)))
+        });
+        Ok(seat.await?.take())
     }
 
     /// Opens a session, unless others open as many as are wanted: then one of theirs has a seat.
@@ -402,6 +402,23 @@ impl Room {
     pub(crate) async fn withdraw(self: &Arc<Self>, claim: &Claim) -> Result<()> {
         let leave = self.registry.lock().withdraw(claim, self.now());
         self.end(claim.member, leave).await.map(drop)
+    }
+}
+
+/// A seat on its way to whoever asked for it; given back if he is gone.
+struct Seat(Option<Arc<Holder>>);
+
+impl Seat {
+    fn take(mut self) -> Arc<Holder> {
+        self.0.take().expect("it is taken once")
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(holder) = &self.0 {
+            holder.give_seat();
+        }
     }
 }
 

@@ -64,7 +64,9 @@ pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<
     let make = async {
         let session = Session::open(&room.config.server, &room.session_name, ear).await?;
         check_server(room, &session).await?;
-        let listen = format!("set search_path = pg_catalog; listen {}", room.channel);
+        // It holds nothing, and may be silent for ever.
+        settings(&session, Duration::ZERO, SETUP).await?;
+        let listen = format!("listen {}", room.channel);
         session.ask(SETUP, session.client().batch_execute(&listen)).await?;
         Ok(session)
     };
