@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tenure_core::backend::{Departure, Event, Evicted, Eviction, Reason};
+use tenure_core::clock::Moment;
 use tenure_core::{Error, ErrorKind, Fence, LockName, MemberId, Result};
 use tokio::sync::oneshot;
 use tokio_postgres::types::{ToSql, Type};
@@ -32,6 +33,9 @@ const ANSWER: Duration = Duration::from_millis(300);
 const LET_GO: Duration = Duration::from_secs(2);
 /// How many bytes of an answer go into one message: the server takes 8000, quoting may double them.
 const PART: usize = 3500;
+/// How long a wish to be told of a lock counts, and how many there may be.
+pub(crate) const WANTS: Duration = Duration::from_secs(10);
+const WANTED: usize = 10_000;
 /// How many parts an answer has at most.
 const PARTS: usize = 1000;
 
@@ -44,6 +48,8 @@ pub(crate) struct Bus {
     control: tokio::sync::Mutex<Option<Arc<Session>>>,
     asked: Mutex<HashMap<u64, Asked>>,
     next: AtomicU64,
+    /// Locks that somebody wants to be told of, and until when.
+    wanted: Mutex<HashMap<Key, Moment>>,
 }
 
 struct Asked {
@@ -69,6 +75,10 @@ enum What {
     Who { key: i64 },
     /// Let go of this lock.
     Evict { key: i64, only_if: Option<u64>, stolen: bool, reason: Reason },
+    /// Say when you give this lock back: somebody waits for it whom the server does not know.
+    Want { key: i64 },
+    /// It was given back.
+    Free { key: i64 },
     /// A part of an answer.
     Answer { to: String, part: usize, of: usize, text: String },
 }
@@ -216,6 +226,8 @@ impl Room {
                 self.take_answer(ask, &from, (part, of), text);
             }
             What::Answer { .. } => {}
+            What::Want { key } => self.is_wanted(Key(key)),
+            What::Free { key } => self.is_free(Key(key)),
             What::Who { key } => self.spawn(async move {
                 let seen = room.seen_here(Key(key));
                 room.answer(from, ask, &seen).await;
@@ -225,6 +237,36 @@ impl Room {
                 let seen = room.evict_here(Key(key), only_if.map(Fence::new), &how).await;
                 room.answer(from, ask, &seen).await;
             }),
+        }
+    }
+
+    /// Tells all processes that this one waits for a lock without a place at the server.
+    pub(crate) async fn want(self: &Arc<Self>, key: Key) {
+        self.is_wanted(key);
+        if let Err(error) = self.notify(0, What::Want { key: key.0 }).await {
+            // It tries now and then all the same.
+            tracing::debug!(%error, "others were not told that a lock is wanted");
+        }
+    }
+
+    fn is_wanted(&self, key: Key) {
+        let mut wanted = self.bus.wanted.lock();
+        let now = self.now();
+        wanted.retain(|_, until| now < *until);
+        if wanted.len() < WANTED {
+            wanted.insert(key, now.plus(WANTS));
+        }
+    }
+
+    /// A lock was given back: whoever waits for it without a place at the server is told.
+    pub(crate) fn given_back(self: &Arc<Self>, key: Key) {
+        let until = self.bus.wanted.lock().get(&key).copied();
+        if until.is_some_and(|until| self.now() < until) {
+            self.is_free(key);
+            let room = self.clone();
+            self.spawn(async move {
+                let _ = room.notify(0, What::Free { key: key.0 }).await;
+            });
         }
     }
 

@@ -356,6 +356,7 @@ impl Room {
                 holder.give_seat();
                 room.limits.give();
                 room.tell_landed();
+                room.given_back(key);
             }
             let _ = sender.send(did);
         });

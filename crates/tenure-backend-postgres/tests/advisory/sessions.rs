@@ -127,6 +127,36 @@ fn a_crowd_of_one_process_is_served_in_its_order() {
     assert!(served.is_sorted_by_key(|(_, fence)| *fence));
 }
 
+/// Whoever has no session to wait with is told when the lock is given back, and tries then.
+#[test]
+fn waits_for_more_locks_than_may_wait_at_the_server_all_end() {
+    const LOCKS: usize = 44;
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let name = |n: usize| format!("many waits/{n}");
+    let mut held: Vec<_> = (0..LOCKS).map(|n| acquire(&a, &name(n), LONG)).collect();
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    thread::scope(|scope| {
+        for n in 0..LOCKS {
+            scope.spawn({
+                let b = &b;
+                move || drop(acquire(b, &name(n), LONG))
+            });
+            until_waiting(&a, &name(n), usize::from(n < 32));
+        }
+        assert_eq!(stage.server.psql(waits), "32");
+        until("the rest waits in its own process", || {
+            look(&b, &name(LOCKS - 1)).waiters.len() == 1
+        });
+        // Those without a place at the server come first.
+        while let Some(guard) = held.pop() {
+            block_on(guard.release()).unwrap();
+        }
+    });
+    block_on(b.close(LONG)).unwrap();
+    assert!(stage.holding().is_empty());
+}
+
 #[test]
 fn many_locks_share_few_sessions() {
     let stage = Stage::with(
