@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tenure_core::backend::{Departure, Event, Evicted, Eviction, Reason};
+use tenure_core::clock::Moment;
 use tenure_core::{Error, ErrorKind, Fence, LockName, MemberId, Result};
 use tokio::sync::oneshot;
 use tokio_postgres::types::{ToSql, Type};
@@ -22,6 +23,7 @@ use super::key::Key;
 use super::look::Seen;
 use super::registry::State;
 use super::room::Room;
+use super::setup::{WITHIN_BITS, numbered};
 use crate::session::{Ear, Session};
 
 /// How long a statement of this session may take.
@@ -31,6 +33,9 @@ const ANSWER: Duration = Duration::from_millis(300);
 const LET_GO: Duration = Duration::from_secs(2);
 /// How many bytes of an answer go into one message: the server takes 8000, quoting may double them.
 const PART: usize = 3500;
+/// How long a wish to be told of a lock counts, and how many there may be.
+pub(crate) const WANTS: Duration = Duration::from_secs(10);
+const WANTED: usize = 10_000;
 /// How many parts an answer has at most.
 const PARTS: usize = 1000;
 
@@ -43,6 +48,8 @@ pub(crate) struct Bus {
     control: tokio::sync::Mutex<Option<Arc<Session>>>,
     asked: Mutex<HashMap<u64, Asked>>,
     next: AtomicU64,
+    /// Locks that somebody wants to be told of, and until when.
+    wanted: Mutex<HashMap<Key, Moment>>,
 }
 
 struct Asked {
@@ -68,6 +75,10 @@ enum What {
     Who { key: i64 },
     /// Let go of this lock.
     Evict { key: i64, only_if: Option<u64>, stolen: bool, reason: Reason },
+    /// Say when you give this lock back: somebody waits for it whom the server does not know.
+    Want { key: i64 },
+    /// It was given back.
+    Free { key: i64 },
     /// A part of an answer.
     Answer { to: String, part: usize, of: usize, text: String },
 }
@@ -133,7 +144,8 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              (select last_value from {schema}.fence)"
         );
-        self.a_fence(text).await
+        // Its place in its statement is not known here: the last one there can be.
+        self.a_fence(text, (1 << WITHIN_BITS) - 1).await
     }
 
     /// Draws a fence: above all that were granted.
@@ -143,12 +155,12 @@ impl Room {
             "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8, \
              nextval('{schema}.fence')"
         );
-        self.a_fence(text).await
+        self.a_fence(text, 0).await
     }
 
-    async fn a_fence(self: &Arc<Self>, text: String) -> Result<Fence> {
+    async fn a_fence(self: &Arc<Self>, text: String, within: usize) -> Result<Fence> {
         match self.ask_for_one(text, Vec::new()).await {
-            Ok(row) => super::setup::fence(read(&row, 0)?, read(&row, 1)?),
+            Ok(row) => super::setup::fence(read(&row, 0)?, numbered(read(&row, 1)?, within)),
             // Nothing was ever granted here, or this user may not look.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
                 Ok(Fence::ZERO)
@@ -214,6 +226,8 @@ impl Room {
                 self.take_answer(ask, &from, (part, of), text);
             }
             What::Answer { .. } => {}
+            What::Want { key } => self.is_wanted(Key(key)),
+            What::Free { key } => self.is_free(Key(key)),
             What::Who { key } => self.spawn(async move {
                 let seen = room.seen_here(Key(key));
                 room.answer(from, ask, &seen).await;
@@ -223,6 +237,36 @@ impl Room {
                 let seen = room.evict_here(Key(key), only_if.map(Fence::new), &how).await;
                 room.answer(from, ask, &seen).await;
             }),
+        }
+    }
+
+    /// Tells all processes that this one waits for a lock without a place at the server.
+    pub(crate) async fn want(self: &Arc<Self>, key: Key) {
+        self.is_wanted(key);
+        if let Err(error) = self.notify(0, What::Want { key: key.0 }).await {
+            // It tries now and then all the same.
+            tracing::debug!(%error, "others were not told that a lock is wanted");
+        }
+    }
+
+    fn is_wanted(&self, key: Key) {
+        let mut wanted = self.bus.wanted.lock();
+        let now = self.now();
+        wanted.retain(|_, until| now < *until);
+        if wanted.len() < WANTED {
+            wanted.insert(key, now.plus(WANTS));
+        }
+    }
+
+    /// A lock was given back: whoever waits for it without a place at the server is told.
+    pub(crate) fn given_back(self: &Arc<Self>, key: Key) {
+        let until = self.bus.wanted.lock().get(&key).copied();
+        if until.is_some_and(|until| self.now() < until) {
+            self.is_free(key);
+            let room = self.clone();
+            self.spawn(async move {
+                let _ = room.notify(0, What::Free { key: key.0 }).await;
+            });
         }
     }
 

@@ -27,6 +27,7 @@ use tokio_postgres::{Row, Statement};
 use super::key::Key;
 use super::registry::SessionId;
 use super::room::Room;
+use super::setup::{WITHIN_BITS, numbered};
 use crate::error;
 use crate::session::{FOR_EVER, Session};
 
@@ -36,8 +37,8 @@ pub(crate) const SEATS: usize = 1000;
 const SLOW: Duration = Duration::from_secs(1);
 /// How long a flight is left to whoever drives it.
 const HELP: Duration = Duration::from_millis(20);
-/// The most wishes in one statement.
-const BATCH: usize = 1000;
+/// The most wishes in one statement: they share a number of the sequence.
+const BATCH: usize = 1 << WITHIN_BITS;
 
 /// What a session is asked to do.
 pub(crate) enum Wish {
@@ -236,7 +237,7 @@ impl Holder {
         self.class_ms.store(ms(class), Ordering::Release);
     }
 
-    /// The fencing token of a number that it drew.
+    /// The fencing token of a number that it drew, with the place in its statement.
     pub(crate) fn fence(&self, number: i64) -> Result<tenure_core::Fence> {
         super::setup::fence(self.timeline, number)
     }
@@ -427,18 +428,21 @@ impl Holder {
         let key: [&(dyn ToSql + Sync); 1] = [&key.0];
         let statement = client.query_one(&self.statements.lock[at], &key);
         let row = self.session.ask(FOR_EVER, statement).await?;
-        read(&row, 0)
+        Ok(read::<Option<i64>>(&row, 0)?.map(|number| numbered(number, 0)))
     }
 
     async fn many(&self, keys: &[i64], ops: &[i16]) -> Result<Vec<Option<i64>>> {
         let values: [&(dyn ToSql + Sync); 2] = [&keys, &ops];
-        let statement = self.session.client().query(&self.statements.many, &values);
-        let rows = self.session.ask(FOR_EVER, statement).await?;
-        if rows.len() != keys.len() {
+        let statement = self.session.client().query_one(&self.statements.many, &values);
+        let row = self.session.ask(FOR_EVER, statement).await?;
+        let (did, number): (Vec<bool>, Option<i64>) = (read(&row, 0)?, read(&row, 1)?);
+        if did.len() != keys.len() {
             self.session.close();
-            return Err(error::strange("it has another number of rows"));
+            return Err(error::strange("it has another number of answers"));
         }
-        rows.iter().map(|row| read(row, 0)).collect()
+        let number = number.unwrap_or_default();
+        let answer = |(at, did): (usize, bool)| did.then(|| numbered(number, at));
+        Ok(did.into_iter().enumerate().map(answer).collect())
     }
 
     /// A statement failed and the session lives: what it did before it failed is undone, for no
@@ -510,12 +514,7 @@ async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wi
             let keys: Vec<i64> = parts.iter().map(|(key, ..)| key.0).collect();
             let ops: Vec<i16> =
                 parts.iter().map(|(_, s, u)| 2 * i16::from(*u) + i16::from(*s)).collect();
-            holder.many(&keys, &ops).await.map(|a| {
-                let nonzero = |(a, (_, _, unlock)): (Option<i64>, &(Key, bool, bool))| {
-                    if *unlock { a.filter(|a| *a != 0) } else { a }
-                };
-                a.into_iter().zip(&parts).map(nonzero).collect()
-            })
+            holder.many(&keys, &ops).await
         }
     };
     let answers: Vec<Result<Option<i64>>> = match answers {

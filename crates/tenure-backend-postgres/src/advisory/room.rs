@@ -16,7 +16,7 @@ use tokio_postgres::Notification;
 
 use super::bus::Bus;
 use super::class::class;
-use super::holder::{Holder, Turn, Wish, told};
+use super::holder::{Holder, SEATS, Turn, Wish, told};
 use super::key::Key;
 use super::limits::Limits;
 use super::registry::{Begin, Hold, Landed, Leave, Registry, SessionId};
@@ -24,6 +24,8 @@ use super::wait::Gate;
 use crate::config::PostgresConfig;
 use crate::session::Ear;
 
+/// How many sessions are made at a time.
+const OPENINGS: usize = 4;
 /// The longest name of a session that the server keeps.
 const NAME_MAX: usize = 63;
 
@@ -47,7 +49,8 @@ pub(crate) struct Room {
     runtime: Handle,
     clock: SystemClock,
     sessions_made: AtomicU64,
-    opening: tokio::sync::Mutex<()>,
+    openings: Mutex<Openings>,
+    opened: Notify,
     /// Something that was under way has landed.
     landed: Notify,
 }
@@ -76,7 +79,8 @@ impl Room {
             runtime,
             clock: SystemClock,
             sessions_made: AtomicU64::new(0),
-            opening: tokio::sync::Mutex::default(),
+            openings: Mutex::default(),
+            opened: Notify::new(),
             landed: Notify::new(),
         })
     }
@@ -257,19 +261,41 @@ impl Room {
             return Ok(holder);
         }
         let room = self.clone();
-        self.on_its_own(async move {
-            // One after another: whoever comes second finds the first one's.
-            let _alone = room.opening.lock().await;
-            if let Some(holder) = room.free_seat(class) {
+        let seat = self.on_its_own(async move {
+            room.openings.lock().wanted += 1;
+            let seat = room.new_seat(class).await;
+            room.openings.lock().wanted -= 1;
+            seat.map(|holder| Seat(Some(holder)))
+        });
+        Ok(seat.await?.take())
+    }
+
+    /// Opens a session, unless others open as many as are wanted: then one of theirs has a seat.
+    async fn new_seat(self: &Arc<Self>, class: Duration) -> Result<Arc<Holder>> {
+        loop {
+            let opened = self.opened.notified();
+            let mut opened = std::pin::pin!(opened);
+            opened.as_mut().enable();
+            if let Some(holder) = self.free_seat(class) {
                 return Ok(holder);
             }
-            room.control().await?;
-            let holder = super::setup::open(&room, class, false).await?;
-            holder.take_seat(room.now());
-            room.has_session(&holder);
-            Ok(holder)
-        })
-        .await
+            if !self.openings.lock().begin() {
+                opened.await;
+                continue;
+            }
+            let made = async {
+                self.control().await?;
+                super::setup::open(self, class, false).await
+            };
+            let made = made.await;
+            if let Ok(holder) = &made {
+                holder.take_seat(self.now());
+                self.has_session(holder);
+            }
+            self.openings.lock().under_way -= 1;
+            self.opened.notify_waiters();
+            return made;
+        }
     }
 
     fn free_seat(&self, class: Duration) -> Option<Arc<Holder>> {
@@ -330,6 +356,7 @@ impl Room {
                 holder.give_seat();
                 room.limits.give();
                 room.tell_landed();
+                room.given_back(key);
             }
             let _ = sender.send(did);
         });
@@ -376,6 +403,40 @@ impl Room {
     pub(crate) async fn withdraw(self: &Arc<Self>, claim: &Claim) -> Result<()> {
         let leave = self.registry.lock().withdraw(claim, self.now());
         self.end(claim.member, leave).await.map(drop)
+    }
+}
+
+/// A seat on its way to whoever asked for it; given back if he is gone.
+struct Seat(Option<Arc<Holder>>);
+
+impl Seat {
+    fn take(mut self) -> Arc<Holder> {
+        self.0.take().expect("it is taken once")
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(holder) = &self.0 {
+            holder.give_seat();
+        }
+    }
+}
+
+/// Sessions that are being made.
+#[derive(Default)]
+struct Openings {
+    under_way: usize,
+    /// How many wait for a seat.
+    wanted: usize,
+}
+
+impl Openings {
+    /// Whether one more is to be made.
+    fn begin(&mut self) -> bool {
+        let more = self.under_way < OPENINGS && self.under_way * SEATS < self.wanted;
+        self.under_way += usize::from(more);
+        more
     }
 }
 

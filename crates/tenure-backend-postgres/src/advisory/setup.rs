@@ -15,13 +15,15 @@ use crate::session::{Deaf, Ear, FOR_EVER, Session};
 const OLDEST: i32 = 140_000;
 /// How far each new session moves the sequence of the fences. A crash may lose numbers whose
 /// commit had not reached the disk yet when others were drawn in its wake: never as many as this.
-const LEAP: i32 = 4096;
+const LEAP: i32 = 1024;
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
 /// How long a session is given to answer beside another one's transaction.
 const BESIDE: Duration = Duration::from_secs(2);
 /// How many bits of a fence the sequence has; above them is the timeline.
-pub(crate) const SEQUENCE_BITS: u32 = 44;
+const SEQUENCE_BITS: u32 = 44;
+/// Below them is the place among the locks that one statement took.
+pub(crate) const WITHIN_BITS: u32 = 6;
 
 /// Makes a session that can hold locks.
 ///
@@ -37,7 +39,12 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let id = room.next_session();
     let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
     let pid = check_server(room, &session).await?;
-    check_pooler(room, &session, pid).await?;
+    let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
+    if others.is_empty() {
+        check_pooler(room, &session, pid).await?;
+    } else if others.contains(&pid) {
+        return Err(pooled());
+    }
     settings(&session, class, SETUP).await?;
     ready_fence(&session, &room.config.schema).await?;
     let statements = Statements::prepare(&session, &room.config.schema)
@@ -48,7 +55,7 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let schema = &room.config.schema;
     let leap = format!("select max(nextval('{schema}.fence')) from generate_series(1, {LEAP})");
     let reached: i64 = read(&session.row(SETUP, &leap, &[]).await?, 0)?;
-    fence(timeline, reached)?;
+    fence(timeline, numbered(reached, 0))?;
     Ok(Holder::new((id, session, pid, timeline), statements, (class, solo), room.now()))
 }
 
@@ -57,7 +64,9 @@ pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<
     let make = async {
         let session = Session::open(&room.config.server, &room.session_name, ear).await?;
         check_server(room, &session).await?;
-        let listen = format!("set search_path = pg_catalog; listen {}", room.channel);
+        // It holds nothing, and may be silent for ever.
+        settings(&session, Duration::ZERO, SETUP).await?;
+        let listen = format!("listen {}", room.channel);
         session.ask(SETUP, session.client().batch_execute(&listen)).await?;
         Ok(session)
     };
@@ -151,31 +160,27 @@ pub(crate) async fn set_class(holder: &Holder, class: Duration) -> Result<()> {
 
 /// Makes the sequence of the fences unless it is there, and checks that it never goes back.
 async fn ready_fence(session: &Session, schema: &str) -> Result<()> {
-    let there = format!("select to_regclass('{schema}.fence') is not null");
-    let is_there: bool = match session.row(SETUP, &there, &[]).await {
-        Ok(row) => read(&row, 0)?,
-        // Not even the schema may be looked into.
-        Err(error) if error.kind() == ErrorKind::Denied => return Err(missing(schema, error)),
-        Err(error) => return Err(error),
-    };
-    if !is_there {
+    let sound = format!(
+        "select seqcache = 1 and 0 < seqincrement and not seqcycle from pg_sequence \
+         where seqrelid = to_regclass('{schema}.fence')"
+    );
+    // Without a right to the schema, there seems to be nothing, or that is the answer.
+    let look = async || session.rows(SETUP, &sound, &[]).await.map_err(|e| missing(schema, e));
+    let mut rows = look().await?;
+    if rows.is_empty() {
         let make = format!(
             "create schema if not exists {schema}; create sequence if not exists {schema}.fence"
         );
-        let made = session.ask(SETUP, session.client().batch_execute(&make)).await;
-        match made {
+        match session.ask(SETUP, session.client().batch_execute(&make)).await {
             // Somebody else may have been faster in the same moment.
             Err(error) if error.kind() == ErrorKind::Corrupt => {}
             Err(error) => return Err(missing(schema, error)),
             Ok(()) => {}
         }
+        rows = look().await?;
     }
-    let sound = format!(
-        "select seqcache = 1 and 0 < seqincrement and not seqcycle from pg_sequence \
-         where seqrelid = '{schema}.fence'::regclass"
-    );
-    let row = session.row(SETUP, &sound, &[]).await.map_err(|e| missing(schema, e))?;
-    if read(&row, 0)? {
+    let row = rows.first().ok_or_else(|| error::strange("the sequence of the fences is gone"))?;
+    if read(row, 0)? {
         return Ok(());
     }
     Err(Error::new(
@@ -207,16 +212,23 @@ fn missing(schema: &str, error: Error) -> Error {
     .with_source(error)
 }
 
-/// A fence of a timeline and a number of the sequence.
+/// A number of the sequence with a place in the statement that drew it.
+pub(crate) fn numbered(number: i64, within: usize) -> i64 {
+    // What does not fit in is refused when a fence is made of it.
+    let within = i64::try_from(within).unwrap_or(i64::MAX) & ((1 << WITHIN_BITS) - 1);
+    number.checked_mul(1 << WITHIN_BITS).map_or(i64::MAX, |number| number | within)
+}
+
+/// A fence of a timeline and a number with its place.
 pub(crate) fn fence(timeline: i64, number: i64) -> Result<tenure_core::Fence> {
-    let fits = (0..1 << (63 - SEQUENCE_BITS)).contains(&timeline)
-        && (0..1 << SEQUENCE_BITS).contains(&number);
+    const BITS: u32 = SEQUENCE_BITS + WITHIN_BITS;
+    let fits = (0..1 << (63 - BITS)).contains(&timeline) && (0..1 << BITS).contains(&number);
     if !fits {
         return Err(Error::new(
             ErrorKind::Corrupt,
             "the sequence of the fences has run out of numbers, or the timeline has",
         ));
     }
-    let fence = (timeline << SEQUENCE_BITS) | number;
+    let fence = (timeline << BITS) | number;
     Ok(tenure_core::Fence::new(u64::try_from(fence).expect("neither of its parts is negative")))
 }

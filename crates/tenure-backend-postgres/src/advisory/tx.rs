@@ -33,7 +33,7 @@ pub async fn lock_in_transaction(
          case when pg_advisory_xact_lock($1)::text = '' then nextval('{schema}.fence') end"
     );
     let row = transaction.query_one(&text, &[&Key::of(name).0]).await.map_err(error::failed)?;
-    super::setup::fence(read(&row, 0)?, read(&row, 1)?)
+    super::setup::fence(read(&row, 0)?, super::setup::numbered(read(&row, 1)?, 0))
 }
 
 /// The same lock as a statement, for programs with other drivers: run it inside a transaction.

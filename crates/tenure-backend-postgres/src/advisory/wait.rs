@@ -6,7 +6,8 @@
 
 use std::collections::hash_map::Entry as Slot;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use tenure_core::backend::{Claim, Event, Grant, Place, Verdict};
@@ -15,11 +16,13 @@ use tenure_core::{Error, MemberId, Micros, Result, Seats};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio_postgres::types::ToSql;
 
+use super::bus::WANTS;
 use super::class::class;
 use super::holder::{Holder, Wish, read};
 use super::key::Key;
 use super::registry::{Hold, Landed};
 use super::room::{Room, Started, over};
+use super::setup::numbered;
 use crate::error;
 
 /// How many sessions of a process wait at a time.
@@ -36,6 +39,8 @@ pub(crate) struct Gate {
     /// One after another goes to the server, in the order in which they came.
     order: tokio::sync::Mutex<()>,
     places: tokio::sync::Semaphore,
+    /// The lock was given back, by whomever: whoever has no place at the server tries.
+    free: Notify,
 }
 
 /// What whoever began to wait is told first.
@@ -85,7 +90,7 @@ impl Room {
         let mut gates = self.gates.lock();
         let new = || {
             let places = tokio::sync::Semaphore::new(PLACES_OF_ONE);
-            Arc::new(Gate { order: tokio::sync::Mutex::default(), places })
+            Arc::new(Gate { order: tokio::sync::Mutex::default(), places, free: Notify::new() })
         };
         match gates.entry(key) {
             Slot::Occupied(mut slot) => match slot.get().upgrade() {
@@ -101,6 +106,13 @@ impl Room {
                 slot.insert(Arc::downgrade(&gate));
                 gate
             }
+        }
+    }
+
+    /// A lock was given back: whoever of this process has no place at the server tries.
+    pub(crate) fn is_free(&self, key: Key) {
+        if let Some(gate) = self.gates.lock().get(&key).and_then(Weak::upgrade) {
+            gate.free.notify_waiters();
         }
     }
 
@@ -148,22 +160,25 @@ impl Wait {
 
     async fn wait(&mut self, gate: &Gate) -> Ended {
         // Behind the others of this process, if those who wait at the server are many.
-        let place = match gate.places.try_acquire() {
-            Ok(place) => place,
-            Err(_) => {
+        let mut place = pin!(gate.places.acquire());
+        // Asked for before it is told that it waits, so that whoever comes later stands behind it.
+        let place = match std::future::poll_fn(|cx| Poll::Ready(place.as_mut().poll(cx))).await {
+            Poll::Ready(place) => place,
+            Poll::Pending => {
                 self.tell_place().await;
                 tokio::select! {
-                    place = gate.places.acquire() => place.expect("it is never closed"),
+                    place = &mut place => place,
                     () = self.stop.notified() => return Ended::Stopped,
                 }
             }
         };
+        let place = place.expect("it is never closed");
         let room = self.room.clone();
         let place_of_all = match room.places.clone().try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
                 self.tell_place().await;
-                match self.try_until_there_is_a_place().await {
+                match self.try_until_there_is_a_place(gate).await {
                     Ok(place) => place,
                     Err(ended) => return ended,
                 }
@@ -174,15 +189,27 @@ impl Wait {
         ended
     }
 
-    /// All sessions that may wait do: tries now and then, until one is free.
-    async fn try_until_there_is_a_place(&mut self) -> Result<OwnedSemaphorePermit, Ended> {
+    /// All sessions that may wait do: tries when it is told, and now and then, until one is free.
+    async fn try_until_there_is_a_place(
+        &mut self,
+        gate: &Gate,
+    ) -> Result<OwnedSemaphorePermit, Ended> {
         let mut place = pin!(self.room.places.clone().acquire_owned());
         let stop = self.stop.clone();
         let mut pause = PAUSES.0;
+        let mut told_all = None;
         loop {
+            let mut free = pin!(gate.free.notified());
+            free.as_mut().enable();
+            let now = self.room.now();
+            if told_all.is_none_or(|at| WANTS / 2 <= now.since(at)) {
+                told_all = Some(now);
+                self.room.want(self.key).await;
+            }
             tokio::select! {
                 place = &mut place => return Ok(place.expect("it is never closed")),
                 () = stop.notified() => return Err(Ended::Stopped),
+                () = free => pause = PAUSES.0,
                 () = pause_for(pause.mul_f64(0.5 + rand_half())) => {}
             }
             pause = (pause * 2).min(PAUSES.1);
@@ -246,6 +273,7 @@ impl Wait {
         match ended {
             Some(Ok(row)) => match (read::<i64>(&row, 0), read::<i64>(&row, 1)) {
                 (Ok(number), Ok(at)) => {
+                    let number = numbered(number, 0);
                     Ended::Granted(holder.clone(), number, Micros(u64::try_from(at).unwrap_or(0)))
                 }
                 _ => {

@@ -75,6 +75,31 @@ fn a_user_without_the_right_to_fences_is_told_the_grant() {
     drop(acquire(&locks(), "y", LONG));
 }
 
+/// Timeouts that an operator gave the role are for statements of other programs.
+#[test]
+fn timeouts_of_the_role_end_no_wait() {
+    let stage = Stage::new();
+    stage.server.psql(
+        "alter role postgres set statement_timeout = '100ms'; \
+         alter role postgres set lock_timeout = '50ms'; \
+         alter role postgres set idle_session_timeout = '300ms'; \
+         alter role postgres set synchronous_commit = off",
+    );
+    let (a, b) = (stage.manager(), stage.manager());
+    let guard = acquire(&a, X, LONG);
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| acquire(&b, X, LONG));
+        crate::stage::until_waiting(&a, X, 1);
+        let (waits, start) = (stage.sessions(), crate::stage::now());
+        crate::stage::until("longer than all of them", || {
+            std::time::Duration::from_secs(1) < start.elapsed()
+        });
+        assert_eq!(stage.sessions(), waits, "no session was ended");
+        block_on(guard.release()).unwrap();
+        block_on(next.join().unwrap().release()).unwrap();
+    });
+}
+
 #[test]
 fn a_sequence_that_may_go_back_is_refused() {
     let stage = Stage::new();

@@ -100,6 +100,63 @@ fn a_wait_that_is_longer_than_its_class_keeps_its_place() {
     }
 }
 
+/// More than have a session to wait with: those stand in their own process, and in order.
+#[test]
+fn a_crowd_of_one_process_is_served_in_its_order() {
+    const CROWD: usize = 40;
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let guard = acquire(&locks, X, LONG);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        for n in 0..CROWD {
+            let (locks, tell) = (&locks, tell.clone());
+            scope.spawn(move || {
+                let guard = acquire(locks, X, LONG);
+                tell.send((n, guard.fencing_token())).unwrap();
+                block_on(guard.release()).unwrap();
+            });
+            until_waiting(locks, X, n + 1);
+        }
+        assert!(stage.sessions().len() < 16, "{}", stage.sessions().len());
+        block_on(guard.release()).unwrap();
+    });
+    drop(tell);
+    let served: Vec<_> = told.iter().collect();
+    assert_eq!(served.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..CROWD).collect::<Vec<_>>());
+    assert!(served.is_sorted_by_key(|(_, fence)| *fence));
+}
+
+/// Whoever has no session to wait with is told when the lock is given back, and tries then.
+#[test]
+fn waits_for_more_locks_than_may_wait_at_the_server_all_end() {
+    const LOCKS: usize = 44;
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let name = |n: usize| format!("many waits/{n}");
+    let mut held: Vec<_> = (0..LOCKS).map(|n| acquire(&a, &name(n), LONG)).collect();
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    thread::scope(|scope| {
+        for n in 0..LOCKS {
+            scope.spawn({
+                let b = &b;
+                move || drop(acquire(b, &name(n), LONG))
+            });
+            until_waiting(&a, &name(n), usize::from(n < 32));
+        }
+        assert_eq!(stage.server.psql(waits), "32");
+        until("the rest waits in its own process", || {
+            look(&b, &name(LOCKS - 1)).waiters.len() == 1
+        });
+        // Those without a place at the server come first.
+        while let Some(guard) = held.pop() {
+            block_on(guard.release()).unwrap();
+        }
+    });
+    block_on(b.close(LONG)).unwrap();
+    assert!(stage.holding().is_empty());
+}
+
 #[test]
 fn many_locks_share_few_sessions() {
     let stage = Stage::with(
