@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Notification, Row,
 
 use crate::config::Server;
 use crate::error;
-use crate::tls::Tls;
+use crate::tls::{Connector, Tls};
 
 /// A patience that needs no timer, and so no runtime: somebody else sees to it that the session
 /// is closed in time.
@@ -69,7 +69,7 @@ impl Session {
             }
             Tls::Preferred(tls) | Tls::Required(tls) => {
                 let (client, connection) =
-                    driver.connect(tls.clone()).await.map_err(error::not_connected)?;
+                    driver.connect(Connector::clone(tls)).await.map_err(error::not_connected)?;
                 Ok(Self::driven(client, connection, ear))
             }
         }
@@ -130,7 +130,9 @@ impl Session {
         let cancel = async {
             match &server.tls {
                 Tls::Off => token.cancel_query(NoTls).await,
-                Tls::Preferred(tls) | Tls::Required(tls) => token.cancel_query(tls.clone()).await,
+                Tls::Preferred(tls) | Tls::Required(tls) => {
+                    token.cancel_query(Connector::clone(tls)).await
+                }
             }
         };
         matches!(tokio::time::timeout(limit, cancel).await, Ok(Ok(())))
