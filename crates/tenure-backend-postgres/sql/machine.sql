@@ -75,12 +75,15 @@ BEGIN
   END IF;
 END $$;
 
--- Whether the session that listens for a process is there; true if nobody knows.
-CREATE OR REPLACE FUNCTION is_heard(channel text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+-- Whether the session that listens for a waiter is there; true if nobody knows, as for a waiter that has
+-- given no sign of life since the server was started.
+CREATE OR REPLACE FUNCTION is_heard(w waiter) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  listener integer := nullif(split_part(channel, ':', 2), '');
+  listener integer := nullif(split_part(w.channel, ':', 2), '');
 BEGIN
-  RETURN listener IS NULL OR EXISTS (SELECT FROM pg_stat_get_activity(listener));
+  RETURN listener IS NULL
+    OR w.until - w.wait_ttl < extract(epoch FROM pg_postmaster_start_time()) * 1000000
+    OR EXISTS (SELECT FROM pg_stat_get_activity(listener));
 END $$;
 
 CREATE OR REPLACE FUNCTION tell_granted(t turn, channel text, h holder) RETURNS void LANGUAGE plpgsql AS $$
@@ -260,7 +263,7 @@ BEGIN
       t.fence := h.fence;
       taken := all_seats;
       PERFORM tell_granted(t, w.channel, h);
-    ELSIF w.member = t.caller OR is_heard(w.channel) THEN
+    ELSIF w.member = t.caller OR is_heard(w) THEN
       h := seat(t, w);
       holders := holders || h;
       t.fence := h.fence;

@@ -158,6 +158,8 @@ async fn listen(wake: Weak<Wake>) {
                 drop(here);
                 stay(&session, &hears, &wake).await;
                 let Some(here) = wake.upgrade() else { return };
+                // Nobody listens for now, and is about to: not gone.
+                *here.place.lock() = here.channel.clone();
                 here.is(State::Lost);
                 pause
             }
