@@ -225,6 +225,7 @@ pub(crate) fn departure(how: &str, by: String, why: String) -> Result<Departure>
         "evicted" => Departure::Evicted(reason()),
         "stolen" => Departure::Stolen(reason()),
         "answered" => Departure::Answered,
+        "session_ended" => Departure::SessionEnded,
         "forgotten" => Departure::Forgotten,
         _ => return Err(strange("a way to depart")),
     })

@@ -260,6 +260,8 @@ pub enum Departure {
     Stolen(Reason),
     /// A value answered it while it waited.
     Answered,
+    /// The session that held it ended.
+    SessionEnded,
     /// The store does not know it, or not any more.
     Forgotten,
 }
@@ -301,6 +303,7 @@ impl fmt::Display for Departure {
             Departure::Evicted(r) => write!(f, "{} force-released it: {}", r.by, r.why),
             Departure::Stolen(r) => write!(f, "{} took it: {}", r.by, r.why),
             Departure::Answered => f.write_str("a value answered it"),
+            Departure::SessionEnded => f.write_str("the session that held it ended"),
             Departure::Forgotten => f.write_str("the store does not know it"),
         }
     }

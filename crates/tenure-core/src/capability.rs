@@ -13,7 +13,8 @@ use crate::values::Ttl;
 pub enum EndsWith {
     /// A lease with a ttl.
     Lease,
-    /// The session of the holder.
+    /// The session of the holder. Tokens and places in the queue are then known to the process that
+    /// made them, and to nobody else.
     Session,
     /// Nothing: the store only pretends.
     Nothing,
@@ -65,8 +66,10 @@ pub struct Capabilities {
     pub kind: &'static str,
     /// Whether holders exclude each other at all; `off:` does not.
     pub exclusive: bool,
-    /// Shared seats: semaphores, readers.
+    /// Shared locks: readers.
     pub shared: bool,
+    /// Some seats of a number: semaphores.
+    pub permits: bool,
     /// Waiters are served in order.
     pub fifo: bool,
     /// Priority as a head start in that order.
@@ -83,6 +86,8 @@ pub struct Capabilities {
     pub upgrade: bool,
     /// Force release, also on condition of a fence.
     pub force_release: bool,
+    /// A claim can take the lock from whoever holds it, past those who wait.
+    pub force_acquire: bool,
     /// Listing the locks.
     pub list: bool,
     /// Metadata and owners of holders are visible.
@@ -113,6 +118,7 @@ impl Capabilities {
             kind,
             exclusive: true,
             shared: true,
+            permits: true,
             fifo: true,
             priority: true,
             value_max: Some(crate::VALUE_MAX),
@@ -121,6 +127,7 @@ impl Capabilities {
             detached: true,
             upgrade: true,
             force_release: true,
+            force_acquire: true,
             list: true,
             metadata: true,
             ends_with: EndsWith::Lease,

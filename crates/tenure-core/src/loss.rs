@@ -60,6 +60,7 @@ impl From<Departure> for LossReason {
         match departure {
             Departure::Evicted(Reason { by, why }) => LossReason::Evicted { by, reason: why },
             Departure::Stolen(Reason { by, why }) => LossReason::Stolen { by, reason: why },
+            Departure::SessionEnded => LossReason::SessionEnded,
             // A token that the store does not know has been over for so long that it was
             // forgotten, or the store lost its memory; released and withdrawn by another holder
             // of the same token is over, too.

@@ -626,11 +626,15 @@ impl Inner {
     pub(crate) fn check_claim(&self, claim: &Claim, conflict: Conflict) -> Result<()> {
         let can = self.backend.capabilities();
         self.check(can.shared || claim.seats == Seats::All, "shared locks")?;
+        let plain = matches!(claim.seats, Seats::All | Seats::SHARED);
+        self.check(can.permits || plain, "permits")?;
         self.check(can.priority || claim.priority.get() == 0, "priorities")?;
         self.check(can.metadata || claim.details.metadata.is_none(), "metadata")?;
         self.check(can.value_max.is_some() || !claim.or_value, "values")?;
-        let takes = matches!(conflict, Conflict::Force | Conflict::StealStale { .. });
-        self.check(can.force_release || !takes, "taking locks from others")
+        let steals = matches!(conflict, Conflict::StealStale { .. });
+        self.check(can.force_release || !steals, "taking locks from others")?;
+        let forces = conflict == Conflict::Force;
+        self.check(can.force_acquire || !forces, "taking locks past those who wait")
     }
 
     pub(crate) async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {

@@ -11,6 +11,8 @@ use tenure_core::{Error, ErrorKind, LockManager, Result};
 /// - `file:///dir`: a directory; `?durable=true`, `?shared=true`, `?liveness=ttl`
 /// - `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`,
 ///   `rediss+sentinel://…`, `rediss+cluster://…`: Redis
+/// - `postgres://…`, `postgresql://…`, `host=… dbname=…`: a lease table on a PostgreSQL server;
+///   `postgres+advisory://…`: its session advisory locks
 /// - `memory:`: this process
 /// - `off:`: grants everything, locks nothing
 ///
@@ -25,6 +27,10 @@ pub async fn connect(url: &str) -> Result<LockManager> {
 /// # Errors
 /// As [`connect`].
 pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
+    #[cfg(feature = "postgres")]
+    if tenure_backend_postgres::is_connection_string(url) {
+        return tenure_backend_postgres::open(url);
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         #[cfg(feature = "memory")]
@@ -44,6 +50,10 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster"
         | "rediss+sentinel" | "rediss+cluster" => {
             Ok(Arc::new(tenure_backend_redis::RedisBackend::open(url)?))
+        }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" | "postgres+advisory" | "postgresql+advisory" => {
+            tenure_backend_postgres::open(url)
         }
         _ => Err(Error::new(ErrorKind::Invalid, "this URL names no store that this build knows")
             .with_help(format!("known are {}", known().join(", ")))),

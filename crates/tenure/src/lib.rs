@@ -46,6 +46,12 @@ pub mod redis {
     pub use tenure_backend_redis::*;
 }
 
+/// The PostgreSQL store: a lease table, or session advisory locks, on a server.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use tenure_backend_postgres::*;
+}
+
 /// The file store: locks in a directory.
 #[cfg(feature = "file")]
 pub mod file {

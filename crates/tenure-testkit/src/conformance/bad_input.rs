@@ -190,6 +190,10 @@ pub async fn what_a_store_cannot_do_is_refused(store: &dyn Store) {
     if !can.shared {
         assert_eq!(kind(locks.lock(name.clone()).shared().try_acquire().await), unsupported);
     }
+    if !can.permits {
+        let request = locks.lock(name.clone()).permits(1, 2);
+        assert_eq!(kind(request.try_acquire().await), unsupported);
+    }
     if !can.priority {
         assert_eq!(kind(locks.lock(name.clone()).priority(1).try_acquire().await), unsupported);
     }
@@ -199,6 +203,8 @@ pub async fn what_a_store_cannot_do_is_refused(store: &dyn Store) {
     }
     if !can.force_release {
         assert_eq!(kind(locks.force_release(name.clone(), None, "no").await), unsupported);
+    }
+    if !can.force_acquire {
         let request = locks.lock(name.clone()).on_conflict(tenure_core::Conflict::Force);
         assert_eq!(kind(request.acquire().await), unsupported);
     }

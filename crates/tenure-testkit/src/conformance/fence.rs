@@ -4,7 +4,7 @@ use tenure_core::Fence;
 use tenure_core::backend::{Evicted, Release};
 
 use super::Store;
-use super::kit::{Wants, claim, eviction, fresh, raw};
+use super::kit::{Wants, claim, eviction, fresh, raw, twin};
 
 /// From grant to grant, from process to process.
 pub async fn fences_rise_from_grant_to_grant(store: &dyn Store) {
@@ -63,7 +63,8 @@ pub async fn an_eviction_raises_the_fence(store: &dyn Store) {
 
 /// The same claim sent again, by whichever process, is the same grant.
 pub async fn a_duplicate_acquire_gets_the_same_grant(store: &dyn Store) {
-    let (a, b) = (raw(store).await, raw(store).await);
+    let a = raw(store).await;
+    let b = twin(store, &a).await;
     let name = fresh("duplicate");
     let claim = claim(&name);
     let grant = a.granted(&claim).await;

@@ -10,8 +10,8 @@ use tenure_core::backend::{
 };
 use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::{
-    ClaimId, Details, Error, Fence, HolderView, LockManager, LockName, Owner, Priority, Result,
-    Seats, Token, ValueView, View,
+    Capabilities, ClaimId, Details, EndsWith, Error, Fence, HolderView, LockManager, LockName,
+    Owner, Priority, Result, Seats, Token, ValueView, View,
 };
 
 use super::Store;
@@ -151,7 +151,20 @@ pub(super) async fn raw(store: &dyn Store) -> Raw {
     Raw { backend, patience: store.patience() }
 }
 
+/// Another process that knows the tokens of the first one. Where a lock is its session's, nobody
+/// does but the process itself.
+pub(super) async fn twin(store: &dyn Store, of: &Raw) -> Raw {
+    if of.can().ends_with == EndsWith::Session {
+        return Raw { backend: of.backend.clone(), patience: of.patience };
+    }
+    raw(store).await
+}
+
 impl Raw {
+    pub(super) fn can(&self) -> &Capabilities {
+        self.backend.capabilities()
+    }
+
     pub(super) async fn acquire(&self, claim: &Claim) -> Verdict {
         self.again("acquiring", async || self.backend.acquire(claim).await).await
     }

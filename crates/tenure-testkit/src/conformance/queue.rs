@@ -9,7 +9,7 @@ use tenure_core::backend::{Kept, Release, Verdict};
 
 use super::Store;
 use super::kit::{
-    LONG, Wants, claim, fresh, holders, kind, look, manager, member, now, pause, raw, until,
+    LONG, Wants, claim, fresh, holders, kind, look, manager, member, now, pause, raw, twin, until,
     until_waiting, waiters,
 };
 
@@ -28,7 +28,8 @@ pub async fn a_release_grants_to_the_next_in_the_same_step(store: &dyn Store) {
 
 /// First come, first served.
 pub async fn waiters_are_served_in_the_order_they_came(store: &dyn Store) {
-    let (a, b) = (raw(store).await, raw(store).await);
+    let a = raw(store).await;
+    let b = twin(store, &a).await;
     let name = fresh("order");
     let mut holder = claim(&name);
     let mut grant = a.granted(&holder).await;
@@ -47,7 +48,8 @@ pub async fn waiters_are_served_in_the_order_they_came(store: &dyn Store) {
 
 /// Asking again keeps a place and takes no second one.
 pub async fn asking_again_keeps_the_place(store: &dyn Store) {
-    let (a, b) = (raw(store).await, raw(store).await);
+    let a = raw(store).await;
+    let b = twin(store, &a).await;
     let name = fresh("place");
     a.granted(&claim(&name)).await;
     let (first, second) = (claim(&name).waiting(), claim(&name).waiting());

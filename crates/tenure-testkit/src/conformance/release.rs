@@ -5,7 +5,8 @@ use tenure_core::{Fence, LossReason, NotReleased, Seats};
 
 use super::Store;
 use super::kit::{
-    LONG, Wants, claim, eviction, force_release, fresh, holders, look, manager, member, raw, until,
+    LONG, Wants, claim, eviction, force_release, fresh, holders, look, manager, member, raw, twin,
+    until,
 };
 
 /// Whoever asks next has it.
@@ -25,7 +26,8 @@ pub async fn a_released_lock_is_free_at_once(store: &dyn Store) {
 
 /// A release whose answer was lost can be sent again.
 pub async fn a_release_sent_twice_is_released_twice(store: &dyn Store) {
-    let (a, b) = (raw(store).await, raw(store).await);
+    let a = raw(store).await;
+    let b = twin(store, &a).await;
     let name = fresh("release-twice");
     let claim = claim(&name);
     let grant = a.granted(&claim).await;

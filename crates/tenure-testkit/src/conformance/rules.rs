@@ -14,8 +14,10 @@ use super::{
 pub enum Need {
     /// Holders exclude each other.
     Exclusive,
-    /// Shared seats.
+    /// Shared locks.
     Shared,
+    /// Some seats of a number.
+    Permits,
     /// Waiters in order.
     Fifo,
     /// Priority as a head start.
@@ -28,6 +30,8 @@ pub enum Need {
     Upgrade,
     /// Force release.
     ForceRelease,
+    /// Claims that take the lock past those who wait.
+    ForceAcquire,
     /// A list of locks.
     List,
     /// Metadata and owners.
@@ -45,12 +49,14 @@ impl Need {
         match self {
             Need::Exclusive => can.exclusive,
             Need::Shared => can.shared,
+            Need::Permits => can.permits,
             Need::Fifo => can.fifo,
             Need::Priority => can.priority,
             Need::Values => can.value_max.is_some(),
             Need::Detached => can.detached,
             Need::Upgrade => can.upgrade,
             Need::ForceRelease => can.force_release,
+            Need::ForceAcquire => can.force_acquire,
             Need::List => can.list,
             Need::Metadata => can.metadata,
             Need::Lease => can.ends_with == EndsWith::Lease,
@@ -107,7 +113,7 @@ rules! {
         a_fence_rises_across_expiry [Exclusive, Lease, SilentHolders]
         an_eviction_raises_the_fence [Exclusive, ForceRelease]
         a_duplicate_acquire_gets_the_same_grant [Exclusive]
-        a_duplicate_shared_acquire_takes_its_seats_once [Exclusive, Shared]
+        a_duplicate_shared_acquire_takes_its_seats_once [Exclusive, Permits]
         shared_grants_have_fences_of_their_own [Exclusive, Shared]
         a_handed_over_grant_has_a_higher_fence [Exclusive, Fifo]
     }
@@ -159,14 +165,14 @@ rules! {
         a_retry_ends_busy_and_leaves_nothing [Exclusive]
     }
     seats {
-        shared_seats_are_granted_up_to_their_limit [Exclusive, Shared]
-        several_seats_of_one_claim_count [Exclusive, Shared]
+        shared_seats_are_granted_up_to_their_limit [Exclusive, Permits]
+        several_seats_of_one_claim_count [Exclusive, Permits]
         readers_share_and_a_writer_is_alone [Exclusive, Shared]
         a_waiting_writer_is_not_starved [Exclusive, Shared, Fifo]
-        freed_seats_serve_as_many_as_fit_in_order [Exclusive, Shared, Fifo]
-        another_limit_is_refused [Exclusive, Shared]
-        another_limit_than_that_of_a_waiter_is_refused [Exclusive, Shared, Fifo]
-        a_semaphore_of_managers [Exclusive, Shared]
+        freed_seats_serve_as_many_as_fit_in_order [Exclusive, Permits, Fifo]
+        another_limit_is_refused [Exclusive, Permits]
+        another_limit_than_that_of_a_waiter_is_refused [Exclusive, Permits, Fifo]
+        a_semaphore_of_managers [Exclusive, Permits]
     }
     upgrade {
         an_upgrade_waits_for_the_others_and_gets_a_new_fence [Exclusive, Upgrade]
@@ -203,7 +209,7 @@ rules! {
         an_eviction_hands_over_to_the_waiter [Exclusive, ForceRelease, Fifo]
         an_evicted_guard_says_who_and_why [Exclusive, ForceRelease]
         a_stale_holder_is_taken_from_and_a_live_one_is_not [Exclusive, ForceRelease, SilentHolders]
-        a_forced_claim_takes_the_lock_past_the_queue [Exclusive, ForceRelease, Fifo]
+        a_forced_claim_takes_the_lock_past_the_queue [Exclusive, ForceAcquire, Fifo]
     }
     detached {
         a_token_moves_a_lock_to_another_process [Exclusive, Detached]
@@ -231,7 +237,7 @@ rules! {
     bad_input {
         bad_names_are_refused []
         bad_ttls_are_refused []
-        bad_seats_are_refused [Shared]
+        bad_seats_are_refused [Permits]
         bad_downgrades_are_refused [Exclusive, Upgrade]
         bad_priorities_are_refused [Priority]
         metadata_is_kept_up_to_its_limit [Exclusive, Metadata]

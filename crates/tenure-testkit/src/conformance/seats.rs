@@ -50,7 +50,9 @@ pub async fn readers_share_and_a_writer_is_alone(store: &dyn Store) {
     b.release(&readers[1], grants[1]).await;
     a.granted(&writer).await;
     b.busy(&claim(&name).shared()).await;
-    b.busy(&claim(&name).permits(1, 7)).await;
+    if a.can().permits {
+        b.busy(&claim(&name).permits(1, 7)).await;
+    }
 }
 
 /// Readers that come after a waiting writer wait behind it.

@@ -5,12 +5,15 @@
 //! server is started panics, with what the server said.
 //!
 //! - [`redis`]: a single server, a cluster, and a primary with its sentinels;
+//! - [`postgres`]: a PostgreSQL server, and a pooler in front of it;
 //! - [`process`]: what all kinds of servers have in common;
 //! - [`ports`]: where they listen;
 //! - [`patience`]: how they are waited for.
 
 pub mod redis;
+pub mod postgres;
 pub mod process;
 pub mod ports;
 pub mod patience;
+mod account;
 mod warden;

@@ -5,12 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::account::Account;
 use super::warden::Warden;
 
 /// Where a server writes what it says, in its folder.
@@ -34,7 +37,7 @@ pub fn server_folder() -> TempDir {
 pub fn installed(program: &str, debian_package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin"));
     std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")])
+        .chain(["/usr/bin", "/usr/local/bin", "/usr/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
         .unwrap_or_else(|| {
@@ -55,7 +58,7 @@ impl ServerProcess {
     /// # Errors
     /// When there is no such program, or it cannot be started.
     pub fn start(program: &Path, args: &[String], folder: &Path) -> io::Result<Self> {
-        Self::start_in(program, args, folder, &[])
+        Self::start_as(None, program, args, folder, &[])
     }
 
     /// The same, with further variables of its environment.
@@ -68,16 +71,31 @@ impl ServerProcess {
         folder: &Path,
         environment: &[(String, String)],
     ) -> io::Result<Self> {
+        Self::start_as(None, program, args, folder, environment)
+    }
+
+    /// The same, as somebody else.
+    pub(super) fn start_as(
+        account: Option<Account>,
+        program: &Path,
+        args: &[String],
+        folder: &Path,
+        environment: &[(String, String)],
+    ) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(folder.join(LOG))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(args)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+            .stderr(log);
+        if let Some(account) = account {
+            account.runs(&mut command);
+        }
+        let child = command.spawn()?;
         Warden::get().born(child.id());
         Ok(Self { folder: folder.to_owned(), child: Mutex::new(child) })
     }
@@ -129,6 +147,25 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         kill(self.child.get_mut());
     }
+}
+
+/// Runs a command to its end, or kills it after that time.
+///
+/// # Errors
+/// When it cannot be run; `TimedOut` if it was killed.
+pub(super) fn bounded(mut command: Command, limit: Duration) -> io::Result<Output> {
+    let child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let pid = Pid::from_child(&child);
+    let (done, end) = mpsc::channel();
+    let reader = std::thread::spawn(move || done.send(child.wait_with_output()));
+    let output = end.recv_timeout(limit);
+    if output.is_err() {
+        // It may just have ended, but nobody else starts so many processes in that moment.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let _ = reader.join();
+    output.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 fn kill(child: &mut Child) {

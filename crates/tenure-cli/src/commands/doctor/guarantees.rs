@@ -192,7 +192,8 @@ fn order(can: &Capabilities) -> Guarantee {
 }
 
 fn shared(can: &Capabilities) -> Guarantee {
-    plain("shared", can.shared, "shared locks and permits", "only exclusive locks")
+    let yes = if can.permits { "shared locks and permits" } else { "shared locks, no permits" };
+    plain("shared", can.shared, yes, "only exclusive locks")
 }
 
 fn upgrade(can: &Capabilities) -> Guarantee {

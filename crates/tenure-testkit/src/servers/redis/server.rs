@@ -2,19 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::setup::{Kind, RedisSetup};
 use super::wire::{Reply, Wire};
 use crate::servers::patience::look_for;
 use crate::servers::ports::free_port_with;
-use crate::servers::process::{LOG, ServerProcess, installed, server_folder};
+use crate::servers::process::{LOG, ServerProcess, bounded, installed, server_folder};
 
 /// The Debian package of everything here.
 const PACKAGE: &str = "redis-server";
@@ -184,7 +183,7 @@ impl RedisServer {
         if let Some(password) = &self.setup.password {
             command.env("REDISCLI_AUTH", password);
         }
-        let output = bounded(command)?;
+        let output = bounded(command, CLI_ENDS_WITHIN)?;
         let said = String::from_utf8_lossy(&output.stdout);
         if output.status.success() {
             return Ok(said.trim_end_matches('\n').to_owned());
@@ -208,22 +207,6 @@ impl RedisServer {
             reply => Ok(reply),
         }
     }
-}
-
-/// Runs a command to its end, or kills it.
-fn bounded(mut command: Command) -> io::Result<Output> {
-    let child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let pid = Pid::from_child(&child);
-    let (done, end) = mpsc::channel();
-    let reader = std::thread::spawn(move || done.send(child.wait_with_output()));
-    let output = end.recv_timeout(CLI_ENDS_WITHIN);
-    if output.is_err() {
-        // It may just have ended, but nobody else starts so many processes in that moment.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-    let _ = reader.join();
-    output.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// A server that did not start.

@@ -1,0 +1,3 @@
+
+DROP FUNCTION installed_version();
+COMMIT;

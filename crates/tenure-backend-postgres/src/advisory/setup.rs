@@ -1,0 +1,234 @@
+//! How a session is made: what it has to be, and what it has to have before it holds a lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_core::{Error, ErrorKind, Result};
+use tokio_postgres::types::{ToSql, Type};
+
+use super::holder::{Holder, Statements, read};
+use super::room::Room;
+use crate::error;
+use crate::session::{Deaf, Ear, FOR_EVER, Session};
+
+/// The oldest server, as it says its version: 14.
+const OLDEST: i32 = 140_000;
+/// How far each new session moves the sequence of the fences. A crash may lose numbers whose
+/// commit had not reached the disk yet when others were drawn in its wake: never as many as this.
+const LEAP: i32 = 1024;
+/// How long making a session may take, beyond the connection.
+const SETUP: Duration = Duration::from_secs(10);
+/// How long a session is given to answer beside another one's transaction.
+const BESIDE: Duration = Duration::from_secs(2);
+/// How many bits of a fence the sequence has; above them is the timeline.
+const SEQUENCE_BITS: u32 = 44;
+/// Below them is the place among the locks that one statement took.
+pub(crate) const WITHIN_BITS: u32 = 6;
+
+/// Makes a session that can hold locks.
+///
+/// # Errors
+/// Nothing was changed. `Unsupported` behind a pooler, on an old server, or without the rights;
+/// `Unreachable`, `Denied`.
+pub(crate) async fn open(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holder>> {
+    let made = tokio::time::timeout(SETUP, make(room, class, solo)).await;
+    made.unwrap_or_else(|_| Err(late())).map_err(Error::with_nothing_changed)
+}
+
+async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holder>> {
+    let id = room.next_session();
+    let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
+    let pid = check_server(room, &session).await?;
+    let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
+    if others.is_empty() {
+        check_pooler(room, &session, pid).await?;
+    } else if others.contains(&pid) {
+        return Err(pooled());
+    }
+    settings(&session, class, SETUP).await?;
+    ready_fence(&session, &room.config.schema).await?;
+    let statements = Statements::prepare(&session, &room.config.schema)
+        .await
+        .map_err(|e| fence_error(e, room))?;
+    let ask = session.client().query_one(&statements.beat, &[]);
+    let timeline: i64 = read(&session.ask(SETUP, ask).await?, 1)?;
+    let schema = &room.config.schema;
+    let leap = format!("select max(nextval('{schema}.fence')) from generate_series(1, {LEAP})");
+    let reached: i64 = read(&session.row(SETUP, &leap, &[]).await?, 0)?;
+    fence(timeline, numbered(reached, 0))?;
+    Ok(Holder::new((id, session, pid, timeline), statements, (class, solo), room.now()))
+}
+
+/// A session that holds no locks: it looks, asks and listens.
+pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<Session> {
+    let make = async {
+        let session = Session::open(&room.config.server, &room.session_name, ear).await?;
+        check_server(room, &session).await?;
+        // It holds nothing, and may be silent for ever.
+        settings(&session, Duration::ZERO, SETUP).await?;
+        let listen = format!("listen {}", room.channel);
+        session.ask(SETUP, session.client().batch_execute(&listen)).await?;
+        Ok(session)
+    };
+    let made = tokio::time::timeout(SETUP, make).await;
+    made.unwrap_or_else(|_| Err(late())).map_err(Error::with_nothing_changed)
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Unreachable, "no session with the server in time")
+        .with_help("is the server very busy?")
+}
+
+async fn check_server(room: &Room, session: &Session) -> Result<i32> {
+    let row = session.row(SETUP, include_str!("sql/server.sql"), &[]).await?;
+    let (version, standby): (i32, bool) = (read(&row, 0)?, read(&row, 1)?);
+    if version < OLDEST {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("PostgreSQL 14 or newer is needed, this server is {}", version / 10_000),
+        ));
+    }
+    if standby {
+        return Err(Error::new(
+            ErrorKind::Unreachable,
+            "the server is a standby: its locks are not those of the primary",
+        )
+        .with_help("name the primary; with several hosts, `target_session_attrs=read-write`"));
+    }
+    room.limits.learn(read(&row, 3)?, read(&row, 4)?);
+    read(&row, 2)
+}
+
+/// Two connections of a server never have the same session, and none changes it: unless a pooler
+/// hands sessions around. So a transaction is opened beside this session, which takes a session of
+/// the pool away if there is one.
+async fn check_pooler(room: &Arc<Room>, session: &Session, pid: i32) -> Result<()> {
+    let pid_of = async |session: &Session| -> Result<i32> {
+        read(&session.row(SETUP, "select pg_backend_pid()", &[]).await?, 0)
+    };
+    let other = Session::open(&room.config.server, &room.session_name, Arc::new(Deaf)).await?;
+    other.ask(SETUP, other.client().batch_execute("begin")).await.map_err(theirs)?;
+    let beside = pid_of(&other).await.map_err(theirs)?;
+    let mut during = std::pin::pin!(pid_of(session));
+    // Without an answer, it waits for the other one's session, or the server is slow.
+    let waited = tokio::time::timeout(BESIDE, &mut during).await.ok();
+    other.ask(SETUP, other.client().batch_execute("rollback")).await?;
+    drop(other);
+    let during = match waited {
+        Some(Ok(pid)) => pid,
+        Some(Err(error)) => return Err(theirs(error)),
+        // No session of a server waits for what another one has not even asked for.
+        None if tokio::time::timeout(BESIDE, during).await.is_ok() => return Err(pooled()),
+        None => return Err(late()),
+    };
+    let after = pid_of(session).await?;
+    if pid == during && pid == after && pid != beside {
+        return Ok(());
+    }
+    Err(pooled())
+}
+
+/// A breach of the protocol that no server sees in a plain transaction is a pooler's word: it gave
+/// no session, or does not let transactions be.
+fn theirs(error: Error) -> Error {
+    if error::code(&error) == Some("08P01") { pooled().with_source(error) } else { error }
+}
+
+/// Sessions are not ours.
+pub(crate) fn pooled() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "a pooler that gives sessions out for one transaction at a time (as PgBouncer with \
+         pool_mode=transaction) is between here and the server: session locks would stay behind \
+         with strangers",
+    )
+    .with_help("name the server itself or a pool by session, or use `postgres://`: a lease table")
+}
+
+async fn settings(session: &Session, class: Duration, patience: Duration) -> Result<()> {
+    let class = class.as_millis().to_string();
+    let values: [(&(dyn ToSql + Sync), Type); 1] = [(&class, Type::TEXT)];
+    session.row(patience, include_str!("sql/settings.sql"), &values).await.map(drop)
+}
+
+/// Changes how long a session may be silent.
+pub(crate) async fn set_class(holder: &Holder, class: Duration) -> Result<()> {
+    settings(&holder.session, class, FOR_EVER).await?;
+    holder.set_class(class);
+    Ok(())
+}
+
+/// Makes the sequence of the fences unless it is there, and checks that it never goes back.
+async fn ready_fence(session: &Session, schema: &str) -> Result<()> {
+    let sound = format!(
+        "select seqcache = 1 and 0 < seqincrement and not seqcycle from pg_sequence \
+         where seqrelid = to_regclass('{schema}.fence')"
+    );
+    // Without a right to the schema, there seems to be nothing, or that is the answer.
+    let look = async || session.rows(SETUP, &sound, &[]).await.map_err(|e| missing(schema, e));
+    let mut rows = look().await?;
+    if rows.is_empty() {
+        let make = format!(
+            "create schema if not exists {schema}; create sequence if not exists {schema}.fence"
+        );
+        match session.ask(SETUP, session.client().batch_execute(&make)).await {
+            // Somebody else may have been faster in the same moment.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            Err(error) => return Err(missing(schema, error)),
+            Ok(()) => {}
+        }
+        rows = look().await?;
+    }
+    let row = rows.first().ok_or_else(|| error::strange("the sequence of the fences is gone"))?;
+    if read(row, 0)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!("the sequence {schema}.fence was altered: its numbers may not rise in their order"),
+    )
+    .with_help(format!("alter sequence {schema}.fence cache 1 increment 1 no cycle")))
+}
+
+fn fence_error(error: tokio_postgres::Error, room: &Room) -> Error {
+    missing(&room.config.schema, error::failed(error))
+}
+
+/// The one right that is missing.
+fn missing(schema: &str, error: Error) -> Error {
+    if error.kind() != ErrorKind::Denied {
+        return error;
+    }
+    let words = error.message().to_owned();
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("this user can draw no fencing tokens from the sequence {schema}.fence: {words}"),
+    )
+    .with_help(format!(
+        "once, as the database's owner: create schema if not exists {schema}; create sequence if \
+         not exists {schema}.fence; grant usage on schema {schema} to USER; grant usage, select on \
+         sequence {schema}.fence to USER"
+    ))
+    .with_source(error)
+}
+
+/// A number of the sequence with a place in the statement that drew it.
+pub(crate) fn numbered(number: i64, within: usize) -> i64 {
+    // What does not fit in is refused when a fence is made of it.
+    let within = i64::try_from(within).unwrap_or(i64::MAX) & ((1 << WITHIN_BITS) - 1);
+    number.checked_mul(1 << WITHIN_BITS).map_or(i64::MAX, |number| number | within)
+}
+
+/// A fence of a timeline and a number with its place.
+pub(crate) fn fence(timeline: i64, number: i64) -> Result<tenure_core::Fence> {
+    const BITS: u32 = SEQUENCE_BITS + WITHIN_BITS;
+    let fits = (0..1 << (63 - BITS)).contains(&timeline) && (0..1 << BITS).contains(&number);
+    if !fits {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "the sequence of the fences has run out of numbers, or the timeline has",
+        ));
+    }
+    let fence = (timeline << BITS) | number;
+    Ok(tenure_core::Fence::new(u64::try_from(fence).expect("neither of its parts is negative")))
+}

@@ -1,0 +1,6 @@
+select current_setting('server_version_num')::int4,
+       pg_is_in_recovery(),
+       pg_backend_pid(),
+       current_setting('max_locks_per_transaction')::int8
+         * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
+       (select count(*) from pg_locks)

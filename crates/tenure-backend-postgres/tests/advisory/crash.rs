@@ -1,0 +1,90 @@
+//! The server is killed with all its processes and comes back.
+
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use tenure_core::{Fence, LossReason};
+use tenure_testkit::servers::postgres::PostgresSetup;
+
+use crate::stage::{LONG, PATIENCE, Stage, X, acquire, now};
+
+/// How often the server is killed.
+const CRASHES: usize = 4;
+
+#[test]
+fn fences_never_fall_when_the_server_crashes_under_load() {
+    let stage = Stage::new();
+    let mut highest = Fence::ZERO;
+    for _ in 0..CRASHES {
+        // Several processes draw numbers, in each other's wake, until the server dies under them.
+        let drawn: Vec<Fence> = std::thread::scope(|scope| {
+            let draw = |n: usize| {
+                let locks = stage.manager();
+                move || {
+                    let mut seen = Vec::new();
+                    let name = format!("crash/{n}");
+                    while let Ok(Some(guard)) = block_on(locks.try_acquire(&*name, LONG)) {
+                        seen.push(guard.fencing_token());
+                        if block_on(guard.release()).is_err() {
+                            break;
+                        }
+                    }
+                    seen
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(draw(n))).collect();
+            let start = now();
+            crate::stage::until("some time under load", || {
+                Duration::from_millis(150) < start.elapsed()
+            });
+            stage.server.kill();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(!drawn.is_empty());
+        let lowest = drawn.iter().min().copied().unwrap();
+        assert!(highest < lowest, "after a crash {lowest} was drawn, and {highest} before");
+        highest = drawn.iter().max().copied().unwrap();
+        stage.server.restart();
+    }
+    let last = acquire(&stage.manager(), X, LONG);
+    assert!(highest < last.fencing_token());
+}
+
+#[test]
+fn a_crash_loses_all_locks_and_tells_and_nobody_is_left_waiting() {
+    let stage = Stage::with(PostgresSetup::new().durable());
+    let (a, b) = (stage.manager(), stage.manager());
+    let guard = acquire(&a, X, LONG);
+    std::thread::scope(|scope| {
+        let wait = || block_on(b.lock(X).ttl(LONG).wait_timeout(PATIENCE).acquire());
+        let next = scope.spawn(wait);
+        crate::stage::until_waiting(&a, X, 1);
+        stage.server.kill();
+        assert_eq!(block_on(guard.lost()), LossReason::SessionEnded);
+        stage.server.restart();
+        // It was in the queue: it asks again until the server is there.
+        let next = next.join().unwrap().unwrap();
+        assert!(guard.fencing_token() < next.fencing_token());
+        block_on(next.release()).unwrap();
+    });
+    drop(acquire(&a, X, LONG));
+}
+
+#[test]
+fn a_server_that_stands_still_loses_nothing_that_it_need_not() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let ttl = Duration::from_secs(2);
+    let long = acquire(&locks, "long", LONG);
+    let short = acquire(&locks, "short", ttl);
+    let stopped = now();
+    stage.server.stop();
+    let lost = block_on(short.lost());
+    assert!(stopped.elapsed() <= ttl, "told after {:?}", stopped.elapsed());
+    assert_eq!(lost, LossReason::StoreUnreachable);
+    assert!(long.is_valid());
+    stage.server.cont();
+    assert!(long.is_valid());
+    block_on(long.release()).unwrap();
+    drop(acquire(&locks, "short", ttl));
+}

@@ -1,0 +1,269 @@
+//! What sessions do to locks, and locks to sessions.
+
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use tenure_core::{LossReason, NotReleased};
+
+use crate::stage::{LONG, Stage, X, acquire, attempt, look, now, until, until_waiting};
+
+/// What takes no more than a message.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A session that holds a lock gets it again: two tasks of one process would both have it.
+#[test]
+fn two_tasks_of_one_process_exclude_each_other() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let guard = acquire(&locks, X, LONG);
+    assert!(attempt(&locks, X).is_none());
+    assert!(block_on(locks.lock(X).shared().try_acquire()).unwrap().is_none());
+    // Another lock, on the same session.
+    let other = acquire(&locks, "y", LONG);
+    assert_eq!(stage.holding().len(), 2);
+    block_on(guard.release()).unwrap();
+    let again = attempt(&locks, X).unwrap();
+    assert!(other.fencing_token() < again.fencing_token());
+    drop((again, other));
+}
+
+#[test]
+fn a_session_that_is_ended_loses_its_locks_at_once_and_they_are_told() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let guards = [acquire(&a, X, LONG), acquire(&a, "y", LONG)];
+    thread::scope(|scope| {
+        let next = scope.spawn(|| (acquire(&b, X, LONG), now()));
+        until_waiting(&b, X, 1);
+        let ended = now();
+        stage.server.psql(&format!("select pg_terminate_backend({})", stage.holding()[0]));
+        for guard in &guards {
+            assert_eq!(block_on(guard.lost()), LossReason::SessionEnded);
+        }
+        assert!(ended.elapsed() < AT_ONCE, "told after {:?}", ended.elapsed());
+        let (next, granted) = next.join().unwrap();
+        assert!(granted - ended < AT_ONCE);
+        assert!(guards[1].fencing_token() < next.fencing_token());
+    });
+    let [first, _] = guards;
+    let released = block_on(first.release());
+    assert!(matches!(released, Err(NotReleased::AlreadyLost(LossReason::SessionEnded))));
+    // The next one has a session of its own again.
+    drop(acquire(&a, X, LONG));
+}
+
+#[test]
+fn a_waiting_session_that_is_ended_waits_anew() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let guard = acquire(&a, X, LONG);
+    thread::scope(|scope| {
+        let next = scope.spawn(|| acquire(&b, X, LONG));
+        until_waiting(&a, X, 1);
+        let ended = stage.server.psql(
+            "select pid, pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' \
+             and not granted",
+        );
+        let pid = ended.split('|').next().unwrap().to_owned();
+        until("another session waits", || {
+            let waits = "select pid from pg_locks where locktype = 'advisory' and not granted";
+            let waits = stage.server.psql(waits);
+            !waits.is_empty() && waits != pid
+        });
+        block_on(guard.release()).unwrap();
+        drop(next.join().unwrap());
+    });
+}
+
+/// A sign of life that comes behind a wait is answered when the wait is: its session is not silent.
+#[test]
+fn a_wait_that_is_longer_than_its_class_keeps_its_place() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let ttl = Duration::from_secs(1);
+    let waiting = "select pid from pg_locks where locktype = 'advisory' and not granted";
+    // The second time with a session that was shown to live while nobody used it.
+    for unused in [Duration::ZERO, Duration::from_millis(700)] {
+        let start = now();
+        until("the session is unused for a while", || unused <= start.elapsed());
+        let guard = acquire(&a, X, LONG);
+        thread::scope(|scope| {
+            let next = scope.spawn(|| acquire(&b, X, ttl));
+            until("it waits", || !stage.server.psql(waiting).is_empty());
+            let (pid, start) = (stage.server.psql(waiting), now());
+            until("more than its class passes", || Duration::from_secs(3) < start.elapsed());
+            assert_eq!(stage.server.psql(waiting), pid);
+            block_on(guard.release()).unwrap();
+            block_on(next.join().unwrap().release()).unwrap();
+        });
+    }
+}
+
+/// More than have a session to wait with: those stand in their own process, and in order.
+#[test]
+fn a_crowd_of_one_process_is_served_in_its_order() {
+    const CROWD: usize = 40;
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let guard = acquire(&locks, X, LONG);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        for n in 0..CROWD {
+            let (locks, tell) = (&locks, tell.clone());
+            scope.spawn(move || {
+                let guard = acquire(locks, X, LONG);
+                tell.send((n, guard.fencing_token())).unwrap();
+                block_on(guard.release()).unwrap();
+            });
+            until_waiting(locks, X, n + 1);
+        }
+        assert!(stage.sessions().len() < 16, "{}", stage.sessions().len());
+        block_on(guard.release()).unwrap();
+    });
+    drop(tell);
+    let served: Vec<_> = told.iter().collect();
+    assert_eq!(served.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..CROWD).collect::<Vec<_>>());
+    assert!(served.is_sorted_by_key(|(_, fence)| *fence));
+}
+
+/// Whoever has no session to wait with is told when the lock is given back, and tries then.
+#[test]
+fn waits_for_more_locks_than_may_wait_at_the_server_all_end() {
+    const LOCKS: usize = 44;
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let name = |n: usize| format!("many waits/{n}");
+    let mut held: Vec<_> = (0..LOCKS).map(|n| acquire(&a, &name(n), LONG)).collect();
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    thread::scope(|scope| {
+        for n in 0..LOCKS {
+            scope.spawn({
+                let b = &b;
+                move || drop(acquire(b, &name(n), LONG))
+            });
+            until_waiting(&a, &name(n), usize::from(n < 32));
+        }
+        assert_eq!(stage.server.psql(waits), "32");
+        until("the rest waits in its own process", || {
+            look(&b, &name(LOCKS - 1)).waiters.len() == 1
+        });
+        // Those without a place at the server come first.
+        while let Some(guard) = held.pop() {
+            block_on(guard.release()).unwrap();
+        }
+    });
+    block_on(b.close(LONG)).unwrap();
+    assert!(stage.holding().is_empty());
+}
+
+#[test]
+fn many_locks_share_few_sessions() {
+    let stage = Stage::with(
+        tenure_testkit::servers::postgres::PostgresSetup::new()
+            .set("max_locks_per_transaction", "128"),
+    );
+    let locks = stage.manager();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let guards = runtime.block_on(async {
+        let all = (0..2500).map(|n| locks.acquire(format!("many/{n}"), LONG));
+        futures_util::future::try_join_all(all).await.unwrap()
+    });
+    let mut holding = stage.holding();
+    assert_eq!(holding.len(), 2500);
+    holding.dedup();
+    assert_eq!(holding.len(), 3, "about a thousand on each");
+    let mut fences: Vec<_> = guards.iter().map(|g| g.fencing_token()).collect();
+    fences.sort_unstable();
+    fences.dedup();
+    assert_eq!(fences.len(), 2500);
+    runtime.block_on(async {
+        let all = guards.into_iter().map(|guard| guard.release());
+        futures_util::future::try_join_all(all).await.unwrap();
+    });
+    assert!(stage.holding().is_empty());
+}
+
+#[test]
+fn readers_of_one_process_share_and_do_not_pass_a_waiting_writer() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let reader = || block_on(a.lock(X).ttl(LONG).shared().try_acquire()).unwrap();
+    let first = reader().unwrap();
+    let second = reader().unwrap();
+    assert_ne!(first.fencing_token(), second.fencing_token());
+    assert_eq!(look(&b, X).holders.len(), 2);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| acquire(&b, X, LONG));
+        until_waiting(&a, X, 1);
+        // The session has the lock already, and would be given it again.
+        assert!(reader().is_none());
+        block_on(first.release()).unwrap();
+        assert!(reader().is_none());
+        block_on(second.release()).unwrap();
+        let writer = writer.join().unwrap();
+        assert!(reader().is_none());
+        block_on(writer.release()).unwrap();
+    });
+    drop(reader().unwrap());
+}
+
+#[test]
+fn a_lock_lives_while_it_is_renewed_and_ends_when_its_owner_does_not_renew_it() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let ttl = Duration::from_millis(700);
+    let renewed = acquire(&a, "renewed", ttl);
+    let silent = block_on(a.lock("silent").ttl(ttl).auto_renew(false).acquire()).unwrap();
+    let next = acquire(&b, "silent", LONG);
+    assert!(!silent.is_valid(), "two hold at once");
+    assert_eq!(block_on(silent.lost()), LossReason::Expired);
+    // Beyond the class of its session as well.
+    let start = now();
+    until("time passes", || Duration::from_secs(3) < start.elapsed());
+    assert!(renewed.is_valid());
+    assert!(attempt(&b, "renewed").is_none());
+    drop((next, renewed));
+}
+
+#[test]
+fn a_session_may_be_silent_for_as_long_as_its_longest_lock() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let mut guard =
+        block_on(locks.lock(X).ttl(Duration::from_secs(1)).auto_renew(false).acquire()).unwrap();
+    block_on(guard.extend(LONG)).unwrap();
+    let start = now();
+    until("the class it had is over", || Duration::from_secs(3) < start.elapsed());
+    guard.check().unwrap();
+    assert_eq!(stage.holding().len(), 1);
+    block_on(guard.release()).unwrap();
+}
+
+/// Flights are driven by whoever waits for them; one that is not polled must not hold up the rest.
+#[test]
+fn a_task_that_stands_still_in_its_acquire_holds_up_nobody() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    drop(acquire(&locks, "warm", LONG));
+    block_on(locks.close(LONG)).unwrap();
+    let mut still = std::pin::pin!(locks.acquire("still", LONG));
+    assert!(block_on(futures_lite::future::poll_once(still.as_mut())).is_none());
+    let start = now();
+    for _ in 0..3 {
+        block_on(acquire(&locks, X, LONG).release()).unwrap();
+    }
+    // And not for as long as its session may be silent.
+    assert!(start.elapsed() < LONG / 6, "{:?}", start.elapsed());
+    block_on(block_on(still).unwrap().release()).unwrap();
+}
+
+#[test]
+fn a_backend_that_is_dropped_closes_its_sessions() {
+    let stage = Stage::new();
+    let locks = stage.manager();
+    let guard = acquire(&locks, X, LONG);
+    assert!(!stage.sessions().is_empty());
+    drop((guard, locks));
+    until("no session is left", || stage.sessions().is_empty());
+}

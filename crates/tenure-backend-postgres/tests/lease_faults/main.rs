@@ -1,0 +1,23 @@
+//! The lease table under faults: real processes that are killed and stopped, a network that loses
+//! answers, sessions that are ended, and a server that dies and comes back.
+//!
+//! `another_process` is what the processes do; each of the other modules is one kind of fault.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod stage;
+
+mod chaos;
+mod network;
+mod server;
+mod takeover;
+
+use tenure_testkit::lock_taker::{self, Job};
+
+/// Not a test of its own: what other processes do that run this program again.
+#[test]
+fn another_process() {
+    if let Some(job) = Job::of_this_process() {
+        let backend = tenure_backend_postgres::open(&job.store).unwrap();
+        lock_taker::take(&job, backend).unwrap();
+    }
+}
