@@ -1,5 +1,10 @@
 //! One connection: made, driven, heard, and closed when nobody knows what it did.
 
+#![cfg_attr(
+    not(feature = "tls"),
+    allow(clippy::clone_on_copy, reason = "the connector of a build with TLS is no copy")
+)]
+
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -528,7 +528,11 @@ async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wi
                 };
                 parts.iter().map(undone).collect()
             }
-            Err(unknown) => vec![Err(unknown); parts.len()],
+            Err(unknown) => {
+                // What it holds is not known any more: its end gives it back.
+                holder.session.close();
+                vec![Err(unknown); parts.len()]
+            }
         },
     };
     for ((key, shared, unlock), answer) in parts.iter().zip(&answers) {

@@ -111,9 +111,22 @@ impl Room {
         claim: &Claim,
         key: Key,
     ) -> Result<Option<Place>> {
-        let place = self.place(claim, key, true).await?;
-        let waits = |entry: &Entry| entry.state == State::Waiting;
-        Ok(self.registry.lock().entry(claim.member).is_some_and(waits).then_some(place))
+        let rows = self.rows(key).await?;
+        let picture = self.picture(key, &rows, true).await;
+        let waits = || {
+            let registry = self.registry.lock();
+            let entry = registry.entry(claim.member).filter(|e| e.state == State::Waiting)?;
+            Some(entry.waits_on)
+        };
+        let Some(waits_on) = waits() else { return Ok(None) };
+        let granted =
+            waits_on.is_some_and(|pid| rows.list.iter().any(|row| row.pid == pid && row.granted));
+        if granted {
+            // The server has granted it, and its word is on the way.
+            self.until(|| waits().is_none().then_some(())).await;
+            return Ok(None);
+        }
+        Ok(Some(picture.place(waits_on, rows.now)))
     }
 
     pub(crate) async fn picture(self: &Arc<Self>, key: Key, rows: &Rows, ask: bool) -> Picture {

@@ -128,7 +128,7 @@ impl Room {
     }
 
     /// Resolves when there is something to see.
-    async fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
         loop {
             let landed = self.landed.notified();
             let mut landed = std::pin::pin!(landed);

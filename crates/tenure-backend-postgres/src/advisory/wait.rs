@@ -33,6 +33,8 @@ const PLACES_OF_ONE: usize = 8;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a statement that was cancelled may take to end.
 const CANCEL: Duration = Duration::from_secs(1);
+/// How often it is cancelled in that time.
+const CANCELS: u32 = 10;
 
 /// Those of this process who wait for one lock.
 pub(crate) struct Gate {
@@ -287,12 +289,17 @@ impl Wait {
                 Ended::Failed(error::failed(error))
             }
             None => {
-                let cancelled = holder.session.cancel(&room.config.server, CANCEL).await;
-                let known = cancelled
-                    && matches!(
-                        tokio::time::timeout(CANCEL, statement).await,
-                        Ok(Err(error)) if error.code().is_some_and(|c| c.code() == "57014")
-                    );
+                // A cancel that comes before its statement is nothing to the server: again.
+                let mut known = false;
+                for _ in 0..CANCELS {
+                    holder.session.cancel(&room.config.server, CANCEL).await;
+                    let ended = tokio::time::timeout(CANCEL / CANCELS, &mut statement).await;
+                    if let Ok(ended) = ended {
+                        let code = ended.as_ref().err().and_then(tokio_postgres::Error::code);
+                        known = code.is_some_and(|code| code.code() == "57014");
+                        break;
+                    }
+                }
                 if known && room.has_nothing(&holder).await {
                     holder.give_seat();
                 } else {
