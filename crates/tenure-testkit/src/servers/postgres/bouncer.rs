@@ -82,8 +82,9 @@ fn launch(file: &str, folder: &Path, account: Option<Account>) -> Result<ServerP
     let _ = std::fs::remove_file(folder.join(LOG));
     std::fs::write(folder.join("pgbouncer.ini"), file).expect("files can be written");
     let program = installed("pgbouncer", "pgbouncer");
-    let process = ServerProcess::start_as(account, &program, &["pgbouncer.ini".to_owned()], folder)
-        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
+    let process =
+        ServerProcess::start_as(account, &program, &["pgbouncer.ini".to_owned()], folder, &[])
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
     let up = look_for(STARTS_WITHIN, || {
         if process.ended().is_some() {
             return Some(false);
