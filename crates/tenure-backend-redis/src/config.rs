@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use tenure_core::{Error, ErrorKind, Result};
 
@@ -42,8 +43,10 @@ impl RedisConfig {
     /// - `redis+sentinel://[[user]:password@]host[:port],…/service[/db]`: the primary that Sentinels
     ///   name
     /// - `redis+cluster://[[user]:password@]host[:port],…`: a cluster
-    /// - `redis://` alone: what `REDIS_URL` says, with `REDIS_PASSWORD` and `REDIS_DB` if they are
-    ///   set; without it, the server on this host
+    /// - `redis://` alone: what `REDIS_URL` says, with `REDIS_DB` if it is set; without it, the server
+    ///   on this host
+    ///
+    /// An address without a password has that of `REDIS_PASSWORD`, if it is set;
     ///
     /// each with `?prefix=text` before every key, none if it is not given, and `?min_replicas=n`:
     /// how many replicas have to have a grant before it counts.
@@ -55,14 +58,18 @@ impl RedisConfig {
     /// # Errors
     /// `Invalid` if it is not understood; the message never repeats a password.
     pub fn from_url(url: &str) -> Result<Self> {
-        let from_environment = if url.trim_end_matches('/') == "redis:" {
-            let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-            let url = variable(URL_VARIABLE).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
-            Some(with_parts(&url, variable("REDIS_PASSWORD"), variable("REDIS_DB"))?)
-        } else {
-            None
-        };
-        Self::parse(from_environment.as_deref().unwrap_or(url))
+        let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let password = variable("REDIS_PASSWORD");
+        if address.trim_end_matches('/') != "redis:" {
+            return Self::parse(&with_parts(url, password, None)?);
+        }
+        let url = variable(URL_VARIABLE).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
+        let mut url = with_parts(&url, password, variable("REDIS_DB"))?;
+        if !query.is_empty() {
+            url = format!("{url}{}{query}", if url.contains('?') { '&' } else { '?' });
+        }
+        Self::parse(&url)
     }
 
     fn parse(url: &str) -> Result<Self> {
@@ -74,7 +81,11 @@ impl RedisConfig {
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
-                "prefix" => value.clone_into(&mut config.prefix),
+                "prefix" => {
+                    let text = percent_decode_str(value).decode_utf8();
+                    let text = text.map_err(|_| invalid("`prefix` is not UTF-8"))?;
+                    config.prefix = text.into_owned();
+                }
                 "min_replicas" => {
                     config.min_replicas = value
                         .parse()
@@ -318,7 +329,7 @@ mod tests {
             "redis+unix:///run/redis.sock?db=3"
         );
         assert_eq!(masked("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
-        let config = RedisConfig::parse("redis://db?prefix=locks:&min_replicas=1").expect("read");
+        let config = RedisConfig::parse("redis://db?prefix=locks%3A&min_replicas=1").expect("read");
         assert_eq!((config.prefix.as_str(), config.min_replicas), ("locks:", 1));
         assert!(!format!("{config:?}").contains("secret"));
     }
@@ -334,6 +345,12 @@ mod tests {
             with("redis://:x@h/1?prefix=p", Some("y"), Some("4")),
             "redis://:x@h/4?prefix=p"
         );
+        assert_eq!(
+            with("redis+sentinel://a,b/main", Some("p"), None),
+            "redis+sentinel://:%70@a,b/main"
+        );
+        let socket = with("redis+unix:///run/redis.sock", Some("p"), None);
+        assert!(RedisConfig::parse(&socket).is_ok(), "{socket}");
         assert!(with_parts("redis://h", None, Some("x".into())).is_err());
     }
 

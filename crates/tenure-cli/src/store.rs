@@ -26,9 +26,9 @@ const SCHEMES: [(&str, bool); 18] = [
     ("rediss+sentinel", cfg!(feature = "redis-tls")),
     ("rediss+cluster", cfg!(feature = "redis-tls")),
     ("redlock", false),
-    ("postgres", false),
-    ("postgresql", false),
-    ("postgres+advisory", false),
+    ("postgres", cfg!(feature = "postgres")),
+    ("postgresql", cfg!(feature = "postgres")),
+    ("postgres+advisory", cfg!(feature = "postgres")),
     ("etcd", false),
     ("github", false),
     ("http", false),
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn other_stores_are_refused_without_showing_their_passwords() {
         for url in
-            ["etcd://u:hunter2@host", "postgres://u:hunter2@h/d", "host=h password=hunter2", ""]
+            ["etcd://u:hunter2@host", "github://u:hunter2@h/d", "host=h password=hunter2", ""]
         {
             let failure = refused(url);
             assert_eq!(failure.code, code::USAGE, "{url}");

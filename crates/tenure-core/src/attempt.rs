@@ -28,8 +28,9 @@ use crate::view::{HolderView, ValueView};
 
 /// How long one call to the store may take before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The shortest time that a call is given, however short the wait timeout is.
-const CALL_AT_LEAST: Duration = Duration::from_secs(2);
+/// The shortest time that a call is given, however short the wait timeout is: what stores give a
+/// connection, and a little more, so that they can say why there is none.
+const CALL_AT_LEAST: Duration = Duration::from_secs(4);
 /// How long the caller of a timed-out acquire waits for the withdrawal before the janitor takes it.
 pub(crate) const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 /// How old what is known of the store's clock may be to place a grant that was pushed.

@@ -69,6 +69,7 @@ fn known() -> Vec<&'static str> {
             &["redis://host", "redis+sentinel://host/service", "redis+cluster://host"],
         ),
         (cfg!(feature = "redis-tls"), &["rediss://host and the like"]),
+        (cfg!(feature = "postgres"), &["postgres://host/db", "postgres+advisory://host/db"]),
         (cfg!(feature = "memory"), &["memory:", "off:"]),
     ]
     .into_iter()

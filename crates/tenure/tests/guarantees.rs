@@ -27,10 +27,16 @@ fn table() -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = format!("file://{}", dir.path().display());
     // Nothing is sent: what a store declares is known before it is reached.
-    let stores: Vec<Arc<dyn DynBackend>> = [&file, "redis://127.0.0.1", "memory:", "off:"]
-        .iter()
-        .map(|url| tenure::open(url).expect("it opens"))
-        .collect();
+    let urls = [
+        &file,
+        "redis://127.0.0.1",
+        "postgres://user@127.0.0.1/db",
+        "postgres+advisory://user@127.0.0.1/db",
+        "memory:",
+        "off:",
+    ];
+    let stores: Vec<Arc<dyn DynBackend>> =
+        urls.iter().map(|url| tenure::open(url).expect("it opens")).collect();
     let all: Vec<&Capabilities> = stores.iter().map(|s| s.capabilities()).collect();
     let mut table = String::from("| ");
     for c in &all {

@@ -9,7 +9,7 @@ use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Release, Renewal,
     Value, Verdict,
 };
-use tenure_core::{Capabilities, EndsWith, Error, LockName, Result, Seats, View, Wakes};
+use tenure_core::{Capabilities, EndsWith, Error, LockName, Recall, Result, Seats, View, Wakes};
 
 use super::class::{LONGEST, class};
 use super::holder::{Wish, told};
@@ -127,6 +127,9 @@ fn capabilities() -> Capabilities {
     can.list = false;
     can.ends_with = EndsWith::Session;
     can.wakes = Wakes::Push;
+    // Session locks are neither written down nor copied.
+    can.after_restart = Recall::Nothing;
+    can.after_failover = Some(Recall::Nothing);
     can
 }
 

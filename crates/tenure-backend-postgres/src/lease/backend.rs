@@ -9,7 +9,9 @@ use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
     Verdict,
 };
-use tenure_core::{Capabilities, Listeners, LockName, MemberId, Result, Seats, Token, View};
+use tenure_core::{
+    Capabilities, Listeners, LockName, MemberId, Recall, Result, Seats, Token, View,
+};
 use tokio_postgres::types::Type;
 
 use super::install;
@@ -53,11 +55,14 @@ impl LeaseBackend {
     pub fn new(config: PostgresConfig) -> Self {
         let address = config.masked().into();
         let statements = Statements::of(&config.schema);
+        let mut capabilities = Capabilities::full("postgres");
+        // A replica that lags behind may be chosen.
+        capabilities.after_failover = Some(Recall::Some);
         let store = Arc::new(Store { config, statements, listeners: Listeners::default() });
         Self {
             wake: Wake::new(store.clone()),
             links: Links::new(store),
-            capabilities: Capabilities::full("postgres"),
+            capabilities,
             address,
             // Programs that take one lock and end look as often.
             claims: AtomicU32::new(u32::from(Token::random().expose()[0])),
