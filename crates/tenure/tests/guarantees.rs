@@ -1,6 +1,7 @@
 //! The table in the README says what the stores declare.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenure::backend::DynBackend;
 use tenure::{Capabilities, EndsWith, JudgedBy, Recall, Wakes};
@@ -88,8 +89,15 @@ fn table() -> String {
     row("leases without a process", &|c| yes(c.detached));
     row("force release", &|c| yes(c.force_release));
     row("list, watch", &|c| yes(c.list));
-    row("ttl", &|c| format!("{:?} – {} d", c.ttl_min, c.ttl_max.as_secs() / 86_400));
+    row("ttl", &|c| format!("{:?} – {}", c.ttl_min, longest(c.ttl_max)));
     table
+}
+
+fn longest(ttl: Duration) -> String {
+    match ttl.as_secs() / 3600 {
+        hours if hours < 24 => format!("{hours} h"),
+        hours => format!("{} d", hours / 24),
+    }
 }
 
 fn remembers(recall: Recall) -> &'static str {
