@@ -70,6 +70,16 @@ impl Cluster {
         0 < self.alive.strong_count()
     }
 
+    /// Does something that needs timers, for whoever asks outside of any runtime, too.
+    pub(crate) async fn at_home<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            let _here = Handle::try_current().is_err().then(|| self.runtime.enter());
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
     /// Whether messages about the locks of this slot arrive at the moment.
     pub(crate) fn hears(&self, slot: u16) -> bool {
         let owner = self.store.slots.owner(slot);

@@ -58,7 +58,7 @@ impl Line {
             }
             Self::Many(cluster) => {
                 let turns = |channel: &str| vec![turn(channel)];
-                one(cluster.take(keys.slot(), turns, true, patience).await?)
+                one(cluster.at_home(cluster.take(keys.slot(), turns, true, patience)).await?)
             }
         }
     }
@@ -72,7 +72,7 @@ impl Line {
             }
             Self::Many(cluster) => {
                 let turns = |_: &str| vec![turn.clone()];
-                one(cluster.take(turn.keys.slot(), turns, false, patience).await?)
+                one(cluster.at_home(cluster.take(turn.keys.slot(), turns, false, patience)).await?)
             }
         }
     }
@@ -85,7 +85,7 @@ impl Line {
                 let parcel = Parcel { turns, listens: false, asking: false };
                 each(link.take(parcel).await, count)
             }
-            Self::Many(cluster) => cluster.take_all(turns, patience).await,
+            Self::Many(cluster) => cluster.at_home(cluster.take_all(turns, patience)).await,
         }
     }
 
@@ -103,7 +103,7 @@ impl Line {
             Self::One(link) => link.replicate(keys.cell.clone(), wanted, limit).await,
             Self::Many(cluster) => {
                 cluster
-                    .link_of(keys.slot(), limit)
+                    .at_home(cluster.link_of(keys.slot(), limit))
                     .await?
                     .replicate(keys.cell.clone(), wanted, limit)
                     .await
@@ -116,7 +116,9 @@ impl Line {
         let mut left = SCAN_STEPS;
         match self {
             Self::One(link) => link.scan(pattern, SCAN_STEP, &mut left, patience).await,
-            Self::Many(cluster) => cluster.scan(pattern, &mut left, patience).await,
+            Self::Many(cluster) => {
+                cluster.at_home(cluster.scan(pattern, &mut left, patience)).await
+            }
         }
     }
 
@@ -124,7 +126,7 @@ impl Line {
     pub(crate) async fn ping(&self, patience: Duration) -> Result<()> {
         match self {
             Self::One(link) => link.command(redis::cmd("PING"), patience).await.map(drop),
-            Self::Many(cluster) => cluster.learn(patience).await,
+            Self::Many(cluster) => cluster.at_home(cluster.learn(patience)).await,
         }
     }
 }

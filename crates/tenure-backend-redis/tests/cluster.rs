@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_lite::future::block_on;
 use futures_util::future::join_all;
 use kit::{
     IN_THE_END, LONG, SOON, backend, cluster_url, lives_on, manager, until_waiting, waits, within,
@@ -154,4 +155,23 @@ async fn a_slot_that_stays_half_moved_holds_up_its_new_locks_only() {
     held.release().await.unwrap();
     let free = within(SOON, "the slot has moved", locks.acquire("b{x}", LONG)).await.unwrap();
     free.release().await.unwrap();
+}
+
+#[test]
+fn a_program_without_a_runtime_uses_a_cluster() {
+    let cluster = RedisCluster::start(3);
+    let (locks, other) = (manager(&cluster_url(&cluster)), manager(&cluster_url(&cluster)));
+    for n in 0..8 {
+        let name = format!("lock-{n}");
+        let guard = block_on(locks.acquire(name.as_str(), LONG)).unwrap();
+        let waiter = std::thread::spawn({
+            let (other, name) = (other.clone(), name.clone());
+            move || block_on(block_on(other.acquire(name, LONG)).unwrap().release()).unwrap()
+        });
+        while block_on(locks.inspect(name.as_str())).unwrap().waiters.is_empty() {}
+        block_on(guard.release()).unwrap();
+        waiter.join().unwrap();
+    }
+    block_on(locks.list("", 8)).unwrap();
+    assert!(block_on(locks.health()).up);
 }

@@ -22,6 +22,7 @@ use crate::keeper::refresh_after;
 use crate::lease::{Lease, deadline, earliest_end};
 use crate::manager::Inner;
 use crate::poll::Poll;
+use crate::register::DRIFT_PERCENT;
 use crate::token::Token;
 use crate::values::Seats;
 use crate::view::{HolderView, ValueView};
@@ -268,7 +269,7 @@ impl Run<'_> {
         let told = before(alarm, attempt.told()).await;
         if let Some(Told { grant: Some(grant), .. }) = told
             && let now = clock.now()
-            && let Some(end) = pushed_end(&sight, grant, self.started, now)
+            && let Some(end) = pushed_end(&sight, grant, now)
         {
             return Ok(match attempt.hold(grant, end, now) {
                 Some(guard) => Step::Done(Acquired::Guard(guard)),
@@ -380,21 +381,24 @@ pub(crate) fn mismatch(of: u32) -> Error {
 }
 
 /// When a lease can end at the earliest that was granted by a message: by when the backend saw it
-/// begin, or by what is known of the store's clock. `None` if that is too old or cannot be; then
-/// the store is asked.
-fn pushed_end(sight: &Sight, grant: Grant, started: Moment, now: Moment) -> Option<Moment> {
+/// begin, or by what is known of the store's clock. `None` if that is too old or cannot be, as a
+/// grant from before the store was asked and said that the claim waits: a store that has lost what
+/// it did last has said both. Then the store is asked.
+fn pushed_end(sight: &Sight, grant: Grant, now: Moment) -> Option<Moment> {
     if let Some(began) = grant.began {
         let end = earliest_end(began, grant.term);
         // A backend on another clock than the manager's would say something else.
-        return (started <= began && began <= now && now < deadline(end, grant.term))
+        return (sight.sent <= began && began <= now && now < deadline(end, grant.term))
             .then_some(end);
     }
     let (sent, store_now) = sight.store_time?;
-    if STORE_TIME_MAX_AGE < now.since(sight.sent) {
+    if STORE_TIME_MAX_AGE < now.since(sight.sent) || grant.at < store_now {
         return None;
     }
-    // The request was sent before the store said `store_now`; the grant came so much later.
-    let granted = sent.plus(grant.at.since(store_now)).min(now);
+    // The request was sent before the store said `store_now`; the grant came so much later, by the
+    // store's clock, which may run faster than this one.
+    let later = grant.at.since(store_now);
+    let granted = sent.plus(later - later * DRIFT_PERCENT / 100).min(now);
     let end = earliest_end(granted, grant.term);
     (now < deadline(end, grant.term)).then_some(end)
 }
@@ -607,5 +611,49 @@ pub(crate) fn departed(how: Departure) -> Error {
             Error::new(ErrorKind::NotHeld, format!("the lock is not held by this token: {how}"))
         }
         how => crate::loss::LossReason::from(how).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::{Fence, Micros};
+
+    const TERM: Duration = Duration::from_millis(300);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos((1_000_000 + millis) * 1_000_000)
+    }
+
+    /// Somebody who asked at 0, and was answered by a store whose clock said 5 s.
+    fn sight() -> Sight {
+        let (sent, place) = (at(0), Place::default());
+        Sight { sent, place, store_time: Some((sent, Micros(5_000_000))) }
+    }
+
+    fn pushed(store: u64) -> Grant {
+        Grant::new(Fence::new(1), Seats::All, Micros(store), TERM)
+    }
+
+    #[test]
+    fn a_grant_from_before_the_store_said_that_the_claim_waits_is_not_counted_on() {
+        assert_eq!(pushed_end(&sight(), pushed(4_999_999), at(1)), None);
+        assert!(pushed_end(&sight(), pushed(5_000_000), at(1)).is_some());
+        let mut began = pushed(0);
+        began.began = Some(at(0).minus(Duration::from_millis(1)));
+        assert_eq!(pushed_end(&sight(), began, at(1)), None);
+        began.began = Some(at(0));
+        assert!(pushed_end(&sight(), began, at(1)).is_some());
+    }
+
+    #[test]
+    fn a_pushed_grant_does_not_end_late_on_a_clock_that_is_slower_than_the_stores() {
+        // The store's clock runs faster by the drift: it counted 12 s, this one less. The message
+        // was 200 ms on its way.
+        let granted = Duration::from_secs(12) * 100 / (100 + DRIFT_PERCENT);
+        let now = at(0).plus(granted + Duration::from_millis(200));
+        let end = pushed_end(&sight(), pushed(17_000_000), now);
+        let is_over = at(0).plus(granted + TERM * 100 / (100 + DRIFT_PERCENT));
+        assert!(end.is_none_or(|end| end <= is_over), "{end:?} {is_over:?}");
     }
 }
