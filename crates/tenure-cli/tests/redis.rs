@@ -203,6 +203,23 @@ fn the_environment_says_where_redis_is() {
 }
 
 #[test]
+fn a_password_from_the_environment_counts_for_an_address_and_options_for_the_bare_one() {
+    let server = RedisServer::with(&[]).password("a@b/c").start();
+    let address = format!("redis://127.0.0.1:{}", server.port());
+    let key_of = |store: &str, password: &str| {
+        let site = Site::with(store);
+        let mut run = site.command(["run", "-n", "x", "--", "true"]);
+        let code = done(run.env("REDIS_URL", &address).env("REDIS_PASSWORD", password)).code;
+        let mut key = site.command(["key", "--json", "x"]);
+        let key = done(key.env("REDIS_URL", &address).env("REDIS_PASSWORD", password)).json();
+        (code, key["key"].clone())
+    };
+    assert_eq!(key_of(&address, "a@b/c"), (0, "x".into()));
+    assert_eq!(key_of(&address, "another"), (77, "x".into()));
+    assert_eq!(key_of("redis://?prefix=lock%3A", "a@b/c"), (0, "lock:x".into()));
+}
+
+#[test]
 fn programs_that_set_and_delete_the_key_take_the_same_lock() {
     let (server, site) = serve();
     let key = site.json(["key", "--json", "x"])["key"].as_str().unwrap().to_owned();
