@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
-    Verdict,
+    Verdict, time_to_renew,
 };
 use tenure_core::{
     Capabilities, Details, Error, ErrorKind, Listeners, LockName, Recall, Result, Seats, View,
@@ -199,8 +199,7 @@ impl Backend for RedisBackend {
 
     async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
         let turns: Result<Vec<Turn>> = members.iter().map(|m| self.renewal(m)).collect();
-        let shortest = members.iter().map(|m| m.ttl).min().unwrap_or(PATIENCE);
-        let patience = (shortest / 6).clamp(Duration::from_millis(50), PATIENCE);
+        let patience = time_to_renew(members);
         let sent = async {
             let (line, turns) = (self.links.here()?, turns?);
             Ok(line.take(turns, patience).await)

@@ -177,6 +177,16 @@ pub struct Place {
     pub now: Option<Micros>,
 }
 
+/// How long a store may wait for the answers of one call that renews these.
+///
+/// A part of a store may be silent while the rest answers: whoever has no answer by then is
+/// reported as [`Renewal::Unknown`], so that the others' answers count. The keeper gives the call
+/// up a third later, and all its answers with it.
+pub fn time_to_renew(members: &[Member]) -> Duration {
+    let shortest = members.iter().map(|member| member.ttl).min().unwrap_or_default();
+    (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(3))
+}
+
 /// A holder or waiter whose sign of life is due.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -449,7 +459,8 @@ pub trait Backend: Send + Sync + 'static {
     /// of it that lands later is refused.
     fn withdraw(&self, claim: &Claim) -> impl Future<Output = Result<()>> + Send;
 
-    /// Renews leases and queue places; the answers are in the order of `members`.
+    /// Renews leases and queue places; the answers are in the order of `members`. Takes no longer
+    /// than [`time_to_renew`] where a part of the store may be silent.
     fn renew(&self, members: &[Member]) -> impl Future<Output = Vec<Renewal>> + Send;
 
     /// Turns all seats into some; the fence stays. Only for the grant with the lease's fence: one

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::alarm::{Sleep, before};
-use crate::backend::{DynBackend, Kept, Member, Renewal};
+use crate::backend::{DynBackend, Kept, Member, Renewal, time_to_renew};
 use crate::claims::Waiters;
 use crate::clock::{Clock, Moment};
 use crate::error::ErrorKind;
@@ -273,8 +273,9 @@ impl Rounds {
                 renewals.iter().take(BATCH).take_while(|(_, m)| m.ttl <= shortest * 2).count();
             let call: Vec<_> = renewals.drain(..similar).collect();
             let (leases, members): (Vec<_>, Vec<_>) = call.into_iter().unzip();
-            let limit =
-                self.keeper.sleep_until(now.plus((shortest / 6).max(Duration::from_millis(15))));
+            // Later than the store's own limit, or the answers it has would be lost with those that
+            // it waits for.
+            let limit = self.keeper.sleep_until(now.plus(time_to_renew(&members) * 4 / 3));
             let (backend, clock) = (self.backend.clone(), self.keeper.clock.clone());
             self.work.push(Box::pin(async move {
                 let sent = clock.now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Release, Renewal,
-    Value, Verdict,
+    Value, Verdict, time_to_renew,
 };
 use tenure_core::{Capabilities, EndsWith, Error, LockName, Recall, Result, Seats, View, Wakes};
 
@@ -171,8 +171,7 @@ impl Backend for AdvisoryBackend {
     }
 
     async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
-        let shortest = members.iter().map(|m| m.ttl).min().unwrap_or_default();
-        let patience = (shortest / 6).clamp(Duration::from_millis(50), Duration::from_secs(3));
+        let patience = time_to_renew(members);
         let mut answers: Vec<Option<Renewal>> = vec![None; members.len()];
         let mut held: BTreeMap<SessionId, Vec<(usize, &Member)>> = BTreeMap::new();
         {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
-    Verdict,
+    Verdict, time_to_renew,
 };
 use tenure_core::{
     Capabilities, Listeners, LockName, MemberId, Recall, Result, Seats, Token, View,
@@ -157,8 +157,7 @@ impl Backend for LeaseBackend {
 
     async fn renew(&self, members: &[Member]) -> Vec<Renewal> {
         let turns = members.iter().map(Turn::renew).collect();
-        let shortest = members.iter().map(|m| m.ttl).min().unwrap_or(PATIENCE);
-        let answer = (shortest / 6).clamp(Duration::from_millis(50), PATIENCE);
+        let answer = time_to_renew(members);
         // Those of others are not to be late for the one on whose row somebody sits.
         let row = if members.len() == 1 { answer / 2 } else { answer / 8 };
         let patience = Patience { answer, row };
