@@ -201,14 +201,7 @@ impl LockManager {
         F: FnOnce(LockWatch) -> W,
         W: Future,
     {
-        let guard = self.acquire(name, ttl).await?;
-        let work = async { Ok(work(guard.watch()).await) };
-        let lost = async { Err(guard.lost().await) };
-        let output = futures_lite::future::or(lost, work)
-            .await
-            .map_err(|reason| guard.context(Error::from(reason).with_operation("holding")))?;
-        guard.release().await?;
-        Ok(output)
+        self.lock(name).ttl(ttl).with_lock(work).await
     }
 
     /// Whether anybody holds the lock.

@@ -27,12 +27,21 @@
 
 mod connect;
 mod examine;
+mod global;
 #[cfg(doctest)]
 mod guide;
 
 pub use connect::{connect, default_store, open};
 pub use examine::{Worker, examine};
+pub use global::{global, set_global};
 pub use tenure_core::*;
+#[cfg(feature = "macros")]
+pub use tenure_macros::locked;
+
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+#[path = "macros.rs"]
+pub mod __macros;
 
 /// The memory store: locks in this process, for tests and single processes; and `off:`.
 #[cfg(feature = "memory")]
