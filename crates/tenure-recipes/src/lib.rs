@@ -2,3 +2,13 @@
 //!
 //! Recipes know the core only: the same code runs on every store, and what a store cannot do is
 //! answered by [`tenure_core::ErrorKind::Unsupported`] before any I/O, with the name of one that can.
+
+mod support;
+
+pub mod rwlock;
+pub mod semaphore;
+pub mod multi;
+
+pub use multi::{LostLock, MultiGuard, MultiLock, MultiWatch, NotAllReleased};
+pub use rwlock::{NotUpgraded, ReadGuard, RwGuard, RwLock, UpgradableGuard, WriteGuard};
+pub use semaphore::{Permits, Semaphore};
