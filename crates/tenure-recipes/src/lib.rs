@@ -8,7 +8,9 @@ mod support;
 pub mod rwlock;
 pub mod semaphore;
 pub mod multi;
+pub mod election;
 
+pub use election::{Election, Leader, Leadership, Observer, StoppedLeading};
 pub use multi::{LostLock, MultiGuard, MultiLock, MultiWatch, NotAllReleased};
 pub use rwlock::{NotUpgraded, ReadGuard, RwGuard, RwLock, UpgradableGuard, WriteGuard};
 pub use semaphore::{Permits, Semaphore};

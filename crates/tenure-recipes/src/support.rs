@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure_core::{Error, LockManager, LockName, LockRequest, LockWatch, Result, Ttl};
+use tenure_core::{Error, LockManager, LockName, LockRequest, Result, Ttl};
 
 /// How long a value is kept that is to be there until another replaces it: ten years.
 pub(crate) const KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

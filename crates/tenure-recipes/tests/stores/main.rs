@@ -3,6 +3,7 @@
 
 mod stage;
 
+mod election;
 mod multi;
 mod rwlock;
 mod semaphore;
@@ -29,6 +30,13 @@ fn all() -> Vec<Rule> {
         multi::opposite_orders_never_wait_in_a_circle,
         multi::the_loss_of_one_is_told_with_its_name,
         multi::the_loss_of_one_ends_the_wait_for_the_next,
+        election::one_leads_and_the_next_follows_in_a_higher_term,
+        election::everybody_sees_who_leads,
+        election::observers_see_leader_term_and_value_and_no_value_of_an_earlier_term; Values,
+        election::who_cannot_proclaim_is_told_where_that_is_possible,
+        election::each_term_is_told_to_begin_and_to_end_once,
+        election::a_leader_that_lost_its_term_campaigns_again,
+        election::a_lock_that_is_not_the_elections_makes_no_term,
     ]
 }
 
