@@ -35,7 +35,8 @@ pub(crate) fn patience(value: &Expr) -> Result<TokenStream> {
     Ok(quote!(::core::option::Option::Some(#time)))
 }
 
-fn literal(value: &Expr) -> Option<&LitStr> {
+/// The text of a string literal.
+pub(crate) fn literal(value: &Expr) -> Option<&LitStr> {
     match value {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text),
         _ => None,

@@ -73,6 +73,27 @@ impl Function {
     }
 }
 
+/// Expands a function; with an error it stays as it is beside it, so that the rest of the crate
+/// still compiles.
+pub(crate) fn or_untouched(
+    function: TokenStream,
+    expand: impl FnOnce(TokenStream) -> Result<TokenStream>,
+) -> TokenStream {
+    expand(function.clone())
+        .unwrap_or_else(|error| [error.into_compile_error(), function].into_iter().collect())
+}
+
+/// The name under which the body finds something, if it wants it.
+pub(crate) fn name_for_the_body(named: Option<Expr>) -> Result<TokenStream> {
+    match named {
+        None => Ok(quote!(_)),
+        Some(Expr::Path(path)) if path.path.get_ident().is_some() => Ok(path.to_token_stream()),
+        Some(other) => {
+            Err(syn::Error::new_spanned(other, "a name for the body to use, as in `watch = lock`"))
+        }
+    }
+}
+
 fn is_manager(ty: &Type) -> bool {
     match ty {
         Type::Reference(reference) => is_manager(&reference.elem),

@@ -55,3 +55,40 @@ fn a_function_without_a_manager_uses_the_global_one() {
     };
     is_golden("global", crate::locked::expand(quote!(key = "nightly", ttl = TTL), function));
 }
+
+#[test]
+fn an_idempotent_function_with_its_scope() {
+    let options = quote!(scope = "vector_rebuild", key = "rebuild:{namespace}");
+    let function = quote! {
+        async fn rebuild(locks: &LockManager, namespace: &str) -> Result<Stats, OnceError<Failed>> {
+            index(namespace).await
+        }
+    };
+    is_golden("idempotent", crate::idempotent::expand(options, function));
+}
+
+#[test]
+fn an_idempotent_method_with_every_option() {
+    let options = quote!(
+        config = self.config,
+        key = order.key(),
+        ttl = "2h",
+        in_progress_ttl = "1m",
+        wait_timeout = "10s",
+        executions = "at_most_once",
+        failures = "keep",
+        max_attempts = 3,
+        fail_ttl = FAIL_TTL,
+        fingerprint = order,
+        force = again,
+        manager = self.locks,
+        attempt = attempt
+    );
+    let function = quote! {
+        pub async fn pay(&self, order: Order, again: bool) -> Result<Receipt, OnceError<Failed>> {
+            self.charge(order, attempt.fencing_token()).await
+        }
+    };
+    let expansion = crate::idempotent::expand(options, function);
+    is_golden("idempotent_method", quote!(impl Payments { #expansion }));
+}

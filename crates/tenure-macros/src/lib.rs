@@ -9,6 +9,7 @@ mod duration;
 mod function;
 #[cfg(test)]
 mod golden;
+mod idempotent;
 mod locked;
 mod options;
 mod template;
@@ -76,4 +77,66 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn locked(options: TokenStream, function: TokenStream) -> TokenStream {
     locked::expand(options.into(), function.into()).into()
+}
+
+/// Runs an async function once per key, and answers every call of it with the one result.
+///
+/// Whoever calls while it runs waits for its result; whoever calls later gets the kept one; a process
+/// that dies over it is replaced by one that waits. What is promised, and what a caller is told
+/// instead of a result, stands with `tenure::recipes::once`. The function returns
+/// `Result<T, OnceError<E>>`; its body fails with `E`, and `T` is kept as JSON.
+///
+/// ```
+/// use tenure::recipes::once::OnceError;
+/// use tenure::{LockManager, idempotent};
+///
+/// #[idempotent(scope = "vector_rebuild", key = "{namespace}", ttl = "1h")]
+/// async fn rebuild(locks: &LockManager, namespace: &str) -> Result<u64, OnceError<std::io::Error>> {
+///     println!("rebuilding {namespace}"); // once, however many processes call it
+///     Ok(175)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let locks = tenure::connect("memory:").await?;
+/// assert_eq!(175, rebuild(&locks, "math").await?);
+/// assert_eq!(175, rebuild(&locks, "math").await?); // from before
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Options
+/// | option | meaning | if not said |
+/// |---|---|---|
+/// | `key` | what the call is known by: a template whose `{…}` are expressions over arguments and `self`, kept apart from the text between them, so that no two calls share a key by chance; or any expression that is a `Key` | must be said |
+/// | `scope` | what kind of call it is; keys of two scopes never meet | must be said, or `config` |
+/// | `config` | an `IdempotencyConfig`; the options below change it | |
+/// | `ttl` | how long a result is kept: `"1h"`, `"60s"`, `"500ms"`, or a `Duration` | 1 h |
+/// | `in_progress_ttl` | how long whoever runs it may be silent before it is replaced | 5 min |
+/// | `wait_timeout` | how long to wait for somebody else's result | 5 s |
+/// | `executions` | `"at_least_once"` or `"at_most_once"` | at least once |
+/// | `failures` | `"retry"` or `"keep"` | retry |
+/// | `max_attempts` | how often it is tried | 5 |
+/// | `fail_ttl` | how long a failure is kept | 1 min |
+/// | `fingerprint` | what was asked for, as an expression that is kept as JSON: the same key with another one is refused | nothing |
+/// | `force` | an expression that says whether to run it whatever is kept | false |
+/// | `manager` | an expression that is, or points to, a `LockManager` | the argument of that type, else the one of `tenure::set_global` |
+/// | `attempt` | a name under which the body finds the `Attempt`, with its fencing token | none |
+///
+/// ```compile_fail,E0277
+/// #[tenure::idempotent(scope = "count", key = "x")]
+/// async fn count(locks: &tenure::LockManager) -> tenure::Result<u32> {
+///     Ok(3)
+/// }
+/// ```
+///
+/// # Errors
+/// Every kind of `OnceError`.
+///
+/// # Cancel safety
+/// If the function's future is dropped while its body runs, the body is dropped and whoever waits
+/// takes over; or is told that nobody knows, where it may run only once.
+#[proc_macro_attribute]
+pub fn idempotent(options: TokenStream, function: TokenStream) -> TokenStream {
+    idempotent::expand(options.into(), function.into()).into()
 }

@@ -1,11 +1,11 @@
 //! `#[locked]`.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, quote};
+use quote::quote;
 use syn::{Expr, Result};
 
 use crate::duration::{duration, patience};
-use crate::function::Function;
+use crate::function::{Function, name_for_the_body, or_untouched};
 use crate::options::Options;
 use crate::template::Key;
 
@@ -15,10 +15,7 @@ const TTL: &str = "60s";
 const WAIT: &str = "30s";
 
 pub(crate) fn expand(options: TokenStream, function: TokenStream) -> TokenStream {
-    // With an error the function stays as it is, so that the rest of the crate still compiles.
-    let untouched = function.clone();
-    expansion(options, function)
-        .unwrap_or_else(|error| [error.into_compile_error(), untouched].into_iter().collect())
+    or_untouched(function, |function| expansion(options, function))
 }
 
 fn expansion(options: TokenStream, function: TokenStream) -> Result<TokenStream> {
@@ -31,7 +28,7 @@ fn expansion(options: TokenStream, function: TokenStream) -> Result<TokenStream>
     let ttl = duration(&options.value("ttl")?.unwrap_or_else(|| text(TTL)))?;
     let wait = patience(&options.value("wait")?.unwrap_or_else(|| text(WAIT)))?;
     let manager = function.manager(options.value("manager")?);
-    let watch = watch(options.value("watch")?)?;
+    let watch = name_for_the_body(options.value("watch")?)?;
     let shared = options.flag("shared")?.then(|| quote!(.shared()));
     let priority = options.value("priority")?.map(|points| quote!(.priority(#points)));
 
@@ -47,16 +44,6 @@ fn expansion(options: TokenStream, function: TokenStream) -> Result<TokenStream>
         )
         .await
     }))
-}
-
-fn watch(named: Option<Expr>) -> Result<TokenStream> {
-    match named {
-        None => Ok(quote!(_)),
-        Some(Expr::Path(path)) if path.path.get_ident().is_some() => Ok(path.to_token_stream()),
-        Some(other) => {
-            Err(syn::Error::new_spanned(other, "a name for the body to use, as in `watch = lock`"))
-        }
-    }
 }
 
 fn text(value: &str) -> Expr {

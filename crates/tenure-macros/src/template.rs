@@ -38,6 +38,23 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key as parts that are kept apart whatever the values are.
+    pub(crate) fn parts(&self) -> TokenStream {
+        match self {
+            Self::Expression(value) => value.to_token_stream(),
+            Self::Template(pieces) => {
+                let mut parts = pieces.iter().map(|piece| match piece {
+                    Piece::Text(text) => text.to_token_stream(),
+                    Piece::Value(value) => quote!(&#value),
+                });
+                let first = parts.next();
+                quote!(::tenure::__macros::Key::new(#first)#(.part(#parts))*)
+            }
+        }
+    }
+}
+
 impl Piece {
     fn as_format(&self) -> String {
         match self {

@@ -1,6 +1,8 @@
 //! Several writers of one search index: one lock in the index's own directory, taken around each
 //! write, or held for as long as the writer lives.
 
+#![allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,7 +46,7 @@ impl LockedIndexer {
 }
 
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let mut writers = Vec::new();
     for n in 0..4 {

@@ -22,6 +22,12 @@ mod memory {
     mod troubleshooting {}
 }
 
+#[cfg(feature = "macros")]
+mod macros {
+    #[doc = include_str!("../../../docs/guide/attributes.md")]
+    mod attributes {}
+}
+
 #[cfg(feature = "redis")]
 mod redis {
     #[doc = include_str!("../../../docs/guide/redis.md")]

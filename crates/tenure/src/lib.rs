@@ -36,7 +36,7 @@ pub use examine::{Worker, examine};
 pub use global::{global, set_global};
 pub use tenure_core::*;
 #[cfg(feature = "macros")]
-pub use tenure_macros::locked;
+pub use tenure_macros::{idempotent, locked};
 
 #[cfg(feature = "macros")]
 #[doc(hidden)]
@@ -59,6 +59,12 @@ pub mod redis {
 #[cfg(feature = "postgres")]
 pub mod postgres {
     pub use tenure_backend_postgres::*;
+}
+
+/// What is built from locks: read/write locks, semaphores, elections, single-flight and more.
+#[cfg(feature = "recipes")]
+pub mod recipes {
+    pub use tenure_recipes::*;
 }
 
 /// The file store: locks in a directory.
