@@ -159,7 +159,8 @@ impl Link {
         let Some(kind) = turns.first().map(|t| t.kind) else {
             return Ok(Vec::new());
         };
-        let command = |known| self.store.scripts.command(kind, true, turns, known);
+        let age = connected.age();
+        let command = |known| self.store.scripts.command(kind, Some(age), turns, known);
         let mut answer = self.ask(&mut connected, &command(true)).await;
         if answer.as_ref().is_err_and(|e| e.1 == Some("NOSCRIPT")) {
             answer = self.ask(&mut connected, &command(false)).await;
@@ -192,7 +193,7 @@ impl Link {
                 let known = known || !scripts.is_empty();
                 let turns: Vec<&Turn> = parcel.turns.iter().collect();
                 // Whoever is subscribed may be so at another node, which `PUBLISH` does not count.
-                let script = self.store.scripts.command(parcel.kind(), false, &turns, known);
+                let script = self.store.scripts.command(parcel.kind(), None, &turns, known);
                 pipeline.add_command(script);
                 scripts.push(pipeline.len() - 1);
             }

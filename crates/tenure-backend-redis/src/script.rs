@@ -79,10 +79,12 @@ impl Scripts {
     }
 
     /// The command that takes these turns; with the script itself if the server does not know it.
+    /// Whoever hears nothing is passed over if the connection has been there for a while, or longer
+    /// than they have said nothing; nobody is if it is not said for how long.
     pub(crate) fn command(
         &self,
         kind: Kind,
-        heard_only: bool,
+        heard_for: Option<Duration>,
         turns: &[&Turn],
         known: bool,
     ) -> Cmd {
@@ -98,7 +100,10 @@ impl Scripts {
         for turn in turns {
             cmd.arg(&turn.keys.lock).arg(&turn.keys.cell);
         }
-        cmd.arg(if heard_only { "1" } else { "0" });
+        match heard_for {
+            Some(time) => cmd.arg(micros(time)),
+            None => cmd.arg(""),
+        };
         if let Some((first, others)) = turns.split_first()
             && others.iter().all(|t| t.words.is_like(&first.words))
         {

@@ -18,7 +18,12 @@ local MAX_PART = 2 * 1024 * 1024
 
 local function digits(n) return format('%.0f', n) end
 
-local heard_only = ARGV[1] == '1'
+-- How long those who hear nothing are given to come back, if the connection of whoever asks is that
+-- young: after a restart or a failover all are, and nobody knows yet who is gone.
+local GRACE = 2 * 1000000
+local age = tonumber(ARGV[1])
+-- How many of those who wait are looked through for one who is told of a hand-over.
+local MAX_ASIDE = 16
 
 -- Of the turn under way.
 local key, cell, fence, last, holders, queue, others, withdrawn, value, expires
@@ -26,6 +31,9 @@ local key, cell, fence, last, holders, queue, others, withdrawn, value, expires
 local count, released, new_released
 local key_was, foreign, caller
 local changed_holders, changed_queue, changed_rest, apart, new_value
+-- Whether free seats are kept for somebody who is about to come back; and whose claim it is that is told
+-- when to ask again.
+local kept, asking
 
 local function until_of(h) return h[RENEWED] + h[TERM] end
 
@@ -187,14 +195,41 @@ local function answer_with_value()
   end
 end
 
+-- Whether a waiter that hears nothing is gone: it was there since this connection is.
+local function is_gone(w)
+  return GRACE <= age or now - age < w[UNTIL] - w[WAIT_TTL]
+end
+
+-- Makes the first of those who wait look who hears it, unless it asks anyhow.
+local function let_look(from)
+  for i = from, #queue do
+    local w = queue[i]
+    if w[MEMBER] == asking or tell(w[CHANNEL], cjson.encode({ key = key, look = w[MEMBER] })) > 0 then
+      return
+    end
+  end
+end
+
+-- Lets somebody behind know of a hand-over, who is to look whether the lock was picked up. Not those of
+-- the same process: it may be dead.
+local function let_look_later(to)
+  for i = 1, math.min(#queue, MAX_ASIDE) do
+    local w = queue[i]
+    if w[MEMBER] == asking or w[CHANNEL] ~= to[CHANNEL] and tell(w[CHANNEL],
+      cjson.encode({ key = key, later = w[MEMBER], term = digits(to[TERM]) })) > 0 then
+      return
+    end
+  end
+end
+
 -- Hands free seats to the waiters in their order, up to the first that does not fit.
 local function serve()
   if #queue == 0 then return end
   if #holders == 0 and not foreign and live_value() then answer_with_value() end
-  local i = 1
+  local i, last_served = 1, nil
   while i <= #queue do
     local w = queue[i]
-    if not fits(w[TAKE], w[OF], w[MEMBER]) then return end
+    if not fits(w[TAKE], w[OF], w[MEMBER]) then break end
     local before = fence
     if w[UPGRADES] == 1 then
       table.remove(queue, i)
@@ -205,18 +240,23 @@ local function serve()
     else
       local h = seat(w, w[PICK_UP], 1)
       if w[MEMBER] == caller or tell(w[CHANNEL], granted(h)) > 0 or w[CHANNEL] == ''
-        or not heard_only then
+        or not age then
         table.remove(queue, i)
-        changed_queue = true
+        changed_queue, last_served = true, h
       else
         -- Nobody hears it: its process is gone, or about to come back and ask. It keeps its place,
-        -- and those behind it do not wait for that.
+        -- and those behind it do not wait for one that is gone.
         table.remove(holders)
         fence = before
+        if not is_gone(w) then
+          kept = true
+          return let_look(i + 1)
+        end
         i = i + 1
       end
     end
   end
+  if last_served then let_look_later(last_served) end
 end
 
 local function refresh_place(member)
@@ -271,6 +311,7 @@ local function place(claim)
     -- Another program tells nobody when it gives its lock back: the first in the queue looks.
     if ahead == 0 and (check_in < 0 or check_in > LOOK) then check_in = LOOK end
   end
+  if kept and (check_in < 0 or check_in > GRACE - age) then check_in = GRACE - age end
   return { ahead, check_in, now, views() }
 end
 
@@ -292,7 +333,7 @@ local function begin(k, c)
   local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
   expires, count, released, new_released = tonumber(f[7] or 0), f[8] or 0, nil, {}
-  foreign, caller, new_value = nil, nil, nil
+  foreign, caller, new_value, kept = nil, nil, nil, nil
   changed_holders, changed_queue, changed_rest = false, false, false
   -- Bytes are saved: a member's first claim is named after it, and where a single holder comes from is
   -- kept apart.
