@@ -119,6 +119,10 @@ local function turn(claim, member, what, origin)
     -- It may be on another connection now.
     w[CHANNEL] = c[CHANNEL]
     refresh_place(member)
+    -- What was free was not for somebody who hears nothing where it was before.
+    serve()
+    h = find(holders, MEMBER, member)
+    if h then return { 'granted', grant_of(h) } end
     return { 'queued', place(claim) }
   end
   if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
