@@ -8,7 +8,7 @@ use tenure_core::{Error, ErrorKind, Result};
 
 use crate::tls::Files;
 
-const KNOWN: &str = "prefix, min_replicas, ca, cert, key, db";
+const KNOWN: &str = "prefix, min_replicas, ca, cert, key, db, sentinel_username, sentinel_password";
 /// The variables that `redis://` alone reads.
 const URL_VARIABLE: &str = "REDIS_URL";
 
@@ -46,10 +46,12 @@ impl RedisConfig {
     /// - `redis://` alone: what `REDIS_URL` says, with `REDIS_DB` if it is set; without it, the server
     ///   on this host
     ///
-    /// An address without a password has that of `REDIS_PASSWORD`, if it is set;
-    ///
     /// each with `?prefix=text` before every key, none if it is not given, and `?min_replicas=n`:
     /// how many replicas have to have a grant before it counts.
+    ///
+    /// An address without a password has that of `REDIS_PASSWORD`, if it is set. It is for the servers;
+    /// Sentinels that ask for one as well get `?sentinel_username=…&sentinel_password=…`, or the password
+    /// of `REDIS_SENTINEL_PASSWORD`.
     ///
     /// With the feature `tls`, `rediss://…`, `rediss+sentinel://…` and `rediss+cluster://…` go over
     /// TLS, with the root certificates of the web, or `?ca=/file.pem` and nothing else. A server that
@@ -62,14 +64,29 @@ impl RedisConfig {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let password = variable("REDIS_PASSWORD");
         if address.trim_end_matches('/') != "redis:" {
-            return Self::parse(&with_parts(url, password, None)?);
+            let config = Self::parse(&with_parts(url, password, None)?)?;
+            return Ok(config.with_sentinels_password(variable("REDIS_SENTINEL_PASSWORD")));
         }
         let url = variable(URL_VARIABLE).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
         let mut url = with_parts(&url, password, variable("REDIS_DB"))?;
         if !query.is_empty() {
             url = format!("{url}{}{query}", if url.contains('?') { '&' } else { '?' });
         }
-        Self::parse(&url)
+        Ok(Self::parse(&url)?.with_sentinels_password(variable("REDIS_SENTINEL_PASSWORD")))
+    }
+
+    /// With a password for Sentinels that have none.
+    fn with_sentinels_password(mut self, password: Option<String>) -> Self {
+        if let (Place::Sentinel { sentinels, .. }, Some(password)) = (&mut self.place, password) {
+            for sentinel in sentinels.iter_mut() {
+                let settings = sentinel.redis_settings().clone();
+                if settings.password().is_none() {
+                    let settings = settings.set_password(&password);
+                    *sentinel = sentinel.clone().set_redis_settings(settings);
+                }
+            }
+        }
+        self
     }
 
     fn parse(url: &str) -> Result<Self> {
@@ -78,13 +95,19 @@ impl RedisConfig {
             address.split_once("://").ok_or_else(|| invalid("it has no scheme and `://`"))?;
         let mut config = Self::default();
         let (mut files, mut db) = (Files::default(), None);
+        // Sentinels have users of their own.
+        let mut asked_as = (None, None);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
                 "prefix" => {
-                    let text = percent_decode_str(value).decode_utf8();
-                    let text = text.map_err(|_| invalid("`prefix` is not UTF-8"))?;
-                    config.prefix = text.into_owned();
+                    config.prefix = decoded(key, value)?;
+                }
+                "sentinel_username" if scheme.ends_with("+sentinel") => {
+                    asked_as.0 = Some(decoded(key, value)?);
+                }
+                "sentinel_password" if scheme.ends_with("+sentinel") => {
+                    asked_as.1 = Some(decoded(key, value)?);
                 }
                 "min_replicas" => {
                     config.min_replicas = value
@@ -115,7 +138,17 @@ impl RedisConfig {
                 if service.is_empty() {
                     return Err(invalid("it does not name the service: `…:26379/service`"));
                 }
-                let at = |host: &&str| one(&with_port(host, 26379));
+                let at = |host: &&str| {
+                    let sentinel = one(&with_port(host, 26379))?;
+                    let mut settings = sentinel.redis_settings().clone();
+                    if let Some(user) = &asked_as.0 {
+                        settings = settings.set_username(user);
+                    }
+                    if let Some(password) = &asked_as.1 {
+                        settings = settings.set_password(password);
+                    }
+                    Ok(sentinel.set_redis_settings(settings))
+                };
                 Place::Sentinel {
                     sentinels: hosts.iter().map(at).collect::<Result<_>>()?,
                     service: service.to_owned(),
@@ -225,6 +258,12 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
+fn decoded(parameter: &str, value: &str) -> Result<String> {
+    let text = percent_decode_str(value).decode_utf8();
+    let text = text.map_err(|_| invalid(&format!("`{parameter}` is not UTF-8")))?;
+    Ok(text.into_owned())
+}
+
 /// Credentials with their `@`, hosts, and what comes after the first `/`.
 fn parts(rest: &str) -> (&str, Vec<&str>, &str) {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -329,6 +368,10 @@ mod tests {
             "redis+unix:///run/redis.sock?db=3"
         );
         assert_eq!(masked("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
+        assert_eq!(
+            masked("redis+sentinel://a/main?sentinel_username=u&sentinel_password=secret"),
+            "redis+sentinel://a:26379/main"
+        );
         let config = RedisConfig::parse("redis://db?prefix=locks%3A&min_replicas=1").expect("read");
         assert_eq!((config.prefix.as_str(), config.min_replicas), ("locks:", 1));
         assert!(!format!("{config:?}").contains("secret"));
@@ -371,6 +414,8 @@ mod tests {
             "rediss+unix:///secret",
             "redis://:secret@h?ca=/secret.pem",
             "redis://:secret@h?db=3",
+            "redis://h?sentinel_password=secret",
+            "redis+sentinel://h/main?sentinel_password=%ffsecret",
         ] {
             let error = RedisConfig::parse(bad).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");

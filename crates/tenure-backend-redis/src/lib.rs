@@ -32,6 +32,7 @@ mod sentinel;
 mod link;
 mod wire;
 mod push;
+mod looks;
 
 mod probe;
 

@@ -2,7 +2,8 @@
 --
 -- KEYS come in pairs, one per turn: the lock's own key, which any program may take with
 -- SET NX PX and which holds the public id of an exclusive holder or SHARED; and its cell, a hash
--- with everything else. ARGV[1] is '1' if nobody who hears nothing is to be granted anything. A turn
+-- with everything else. ARGV[1] says for how long the connection has been there, or nothing if whoever
+-- hears nothing is granted seats all the same. A turn
 -- is four words: a verb, a member, what else the verb needs, and where a claim comes from. If all turns
 -- have all but the member in common, ARGV[2] is '1', these three follow, and then the members;
 -- otherwise it is '0', and the words follow turn by turn. The reply is the server's time, which is what `now` means everywhere, and one
