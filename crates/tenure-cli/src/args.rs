@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
     /// Where the locks are kept: file:///dir, redis://host, redis+sentinel://…, redis+cluster://…,
-    /// memory:, off:
+    /// postgres://host/db or "host=… dbname=…", postgres+advisory://host/db, memory:, off:
     ///
     /// Without it tenure.toml says so, and without that it is a directory of this user's.
     #[arg(long, global = true, value_name = "URL", env = "TENURE_STORE", hide_env_values = true)]
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     ForceRelease(ForceRelease),
     /// Say what this deployment guarantees, and measure it
     Doctor(Doctor),
+    /// Install what the store needs, or bring it up to date
+    Install(Install),
     /// Print the store's own key of a lock
     Key(Key),
     /// Print completions for a shell
@@ -304,6 +306,17 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "DUR", env = "TENURE_TTL", value_parser = values::ttl)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) ttl: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// Print what would be done, for another user or program to do, and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// Let this role of the database use the locks; may be said more than once
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) grant: Vec<String>,
 }
 
 #[derive(Debug, Args)]

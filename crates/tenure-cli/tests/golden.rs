@@ -42,6 +42,7 @@ fn help() {
         "watch",
         "force-release",
         "doctor",
+        "install",
         "key",
         "completions",
         "man",

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod backend;
 mod listeners;
 pub mod register;
+pub mod probe;
 
 pub mod clock;
 mod stripes;

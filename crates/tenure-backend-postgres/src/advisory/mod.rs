@@ -27,4 +27,5 @@ mod tx;
 mod model;
 
 pub use backend::AdvisoryBackend;
+pub(crate) use limits::most_locks;
 pub use tx::{lock_in_transaction, transaction_lock_sql};

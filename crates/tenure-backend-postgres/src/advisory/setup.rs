@@ -8,8 +8,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::holder::{Holder, Statements, read};
 use super::room::Room;
-use crate::error;
-use crate::session::{Deaf, Ear, FOR_EVER, Session};
+use crate::session::{Ear, FOR_EVER, Session};
+use crate::{error, pooler};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
@@ -18,8 +18,6 @@ const OLDEST: i32 = 140_000;
 const LEAP: i32 = 1024;
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
-/// How long a session is given to answer beside another one's transaction.
-const BESIDE: Duration = Duration::from_secs(2);
 /// How many bits of a fence the sequence has; above them is the timeline.
 const SEQUENCE_BITS: u32 = 44;
 /// Below them is the place among the locks that one statement took.
@@ -41,7 +39,10 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let pid = check_server(room, &session).await?;
     let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
     if others.is_empty() {
-        check_pooler(room, &session, pid).await?;
+        let (server, name) = (&room.config.server, &room.session_name);
+        if pooler::is_between(server, name, &session, pid).await? {
+            return Err(pooled());
+        }
     } else if others.contains(&pid) {
         return Err(pooled());
     }
@@ -97,41 +98,6 @@ async fn check_server(room: &Room, session: &Session) -> Result<i32> {
     }
     room.limits.learn(read(&row, 3)?, read(&row, 4)?);
     read(&row, 2)
-}
-
-/// Two connections of a server never have the same session, and none changes it: unless a pooler
-/// hands sessions around. So a transaction is opened beside this session, which takes a session of
-/// the pool away if there is one.
-async fn check_pooler(room: &Arc<Room>, session: &Session, pid: i32) -> Result<()> {
-    let pid_of = async |session: &Session| -> Result<i32> {
-        read(&session.row(SETUP, "select pg_backend_pid()", &[]).await?, 0)
-    };
-    let other = Session::open(&room.config.server, &room.session_name, Arc::new(Deaf)).await?;
-    other.ask(SETUP, other.client().batch_execute("begin")).await.map_err(theirs)?;
-    let beside = pid_of(&other).await.map_err(theirs)?;
-    let mut during = std::pin::pin!(pid_of(session));
-    // Without an answer, it waits for the other one's session, or the server is slow.
-    let waited = tokio::time::timeout(BESIDE, &mut during).await.ok();
-    other.ask(SETUP, other.client().batch_execute("rollback")).await?;
-    drop(other);
-    let during = match waited {
-        Some(Ok(pid)) => pid,
-        Some(Err(error)) => return Err(theirs(error)),
-        // No session of a server waits for what another one has not even asked for.
-        None if tokio::time::timeout(BESIDE, during).await.is_ok() => return Err(pooled()),
-        None => return Err(late()),
-    };
-    let after = pid_of(session).await?;
-    if pid == during && pid == after && pid != beside {
-        return Ok(());
-    }
-    Err(pooled())
-}
-
-/// A breach of the protocol that no server sees in a plain transaction is a pooler's word: it gave
-/// no session, or does not let transactions be.
-fn theirs(error: Error) -> Error {
-    if error::code(&error) == Some("08P01") { pooled().with_source(error) } else { error }
 }
 
 /// Sessions are not ours.

@@ -3,6 +3,7 @@
 mod doctor;
 mod force;
 mod hold;
+mod install;
 mod key;
 mod run;
 mod shell;
@@ -46,6 +47,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
             Command::Watch(args) => watch::watch(&app, args).await,
             Command::ForceRelease(args) => force::force_release(&app, args).await,
             Command::Doctor(args) => doctor::doctor(&app, args).await,
+            Command::Install(args) => install::install(&app, args).await,
             Command::Key(args) => key::key(&app, args),
             Command::Completions(_) | Command::Man(_) | Command::Help(_) => {
                 unreachable!("done above")

@@ -79,7 +79,11 @@ impl PostgresSetup {
     pub(super) fn rules(&self) -> String {
         let how = if self.password.is_some() { "scram-sha-256" } else { "trust" };
         let host = if self.tls { "hostssl" } else { "host" };
-        format!("local all all trust\n{host} all all 127.0.0.1/32 {how}\n")
+        // Standbys of ours come in by the socket at first, and by TCP or a proxy from then on.
+        format!(
+            "local all all trust\n{host} all all 127.0.0.1/32 {how}\n\
+             local replication all trust\nhost replication all 127.0.0.1/32 trust\n"
+        )
     }
 
     /// Starts it, and waits until it answers.
