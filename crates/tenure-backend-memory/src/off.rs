@@ -32,6 +32,7 @@ impl OffBackend {
         let mut capabilities = Capabilities::full("off");
         capabilities.exclusive = false;
         capabilities.fifo = false;
+        capabilities.deadlocks = false;
         capabilities.wakes = Wakes::Poll;
         capabilities.value_max = None;
         capabilities.ends_with = EndsWith::Nothing;

@@ -40,6 +40,7 @@ fn one_server_keeps_every_rule() {
         Need::Detached,
         Need::Upgrade,
         Need::ForceAcquire,
+        Need::Deadlocks,
         Need::List,
         Need::Lease,
     ]);

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
-use tenure::{Error, ErrorKind, HolderView};
+use tenure::{Error, ErrorKind, HolderView, Wait};
 
 /// The exit codes, those of `sysexits.h` where one fits.
 pub(crate) mod code {
@@ -53,6 +53,8 @@ pub(crate) struct Failure {
     pub(crate) store: Option<String>,
     pub(crate) help: Option<String>,
     pub(crate) holders: Vec<HolderView>,
+    /// Who waits for whom in a deadlock.
+    pub(crate) cycle: Vec<Wait>,
 }
 
 impl Failure {
@@ -66,6 +68,7 @@ impl Failure {
             store: None,
             help: None,
             holders: Vec::new(),
+            cycle: Vec::new(),
         })
     }
 
@@ -173,6 +176,7 @@ impl From<Error> for Box<Failure> {
             store: error.store().map(str::to_owned),
             help: error.help().or(usual_help(error.kind())).map(str::to_owned),
             holders: error.holders().to_vec(),
+            cycle: error.cycle().to_vec(),
             lock,
         })
     }

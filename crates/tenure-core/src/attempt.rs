@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::Actor;
 use crate::alarm::before;
 use crate::backend::{
     Claim, Departure, Eviction, Grant, Kept, Place, Reason, Refusal, Renewal, Verdict,
@@ -15,6 +16,7 @@ use crate::capability::{JudgedBy, Wakes};
 use crate::claims::{Entry, Told};
 use crate::clock::Moment;
 use crate::conflict::{Conflict, RetryConfig};
+use crate::deadlock::Lookout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::janitor::Job;
@@ -46,6 +48,7 @@ pub(crate) struct Wish {
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) conflict: Conflict,
     pub(crate) retry: Option<RetryConfig>,
+    pub(crate) actor: Option<Actor>,
     pub(crate) progress: Option<Progress>,
 }
 
@@ -73,7 +76,8 @@ pub(crate) enum Acquired {
 pub(crate) async fn acquire(inner: Arc<Inner>, wish: Wish) -> Result<Acquired> {
     let started = inner.clock().now();
     let until = wish.wait_timeout.map_or(Moment::NEVER, |wait| started.plus(wait));
-    let mut run = Run { inner: &inner, wish, started, until, tries: 0, conflicted: false };
+    let lookout = Lookout::new(&inner, &wish.claim);
+    let mut run = Run { inner: &inner, wish, started, until, lookout, tries: 0, conflicted: false };
     let ended = run.run().await;
     let context = |error| inner.context(error, "acquiring", Some(&run.wish.claim.name));
     match ended {
@@ -101,6 +105,7 @@ struct Run<'a> {
     wish: Wish,
     started: Moment,
     until: Moment,
+    lookout: Lookout,
     tries: u32,
     conflicted: bool,
 }
@@ -126,8 +131,8 @@ impl Run<'_> {
     async fn run(&mut self) -> Result<Acquired> {
         let mut first = true;
         loop {
-            let mut attempt =
-                Attempt::new(self.inner, self.wish.claim.clone(), self.wish.renew_every);
+            let Wish { claim, renew_every, actor, .. } = &self.wish;
+            let mut attempt = Attempt::new(self.inner, claim.clone(), *renew_every, actor.clone());
             if let Some(ended) = self.with(&mut attempt, first).await? {
                 return Ok(ended);
             }
@@ -265,8 +270,12 @@ impl Run<'_> {
             let quiet = sight.place.holders.iter().map(|h| h.quiet_for).max().unwrap_or_default();
             ask_at = ask_at.min(now.plus(after.saturating_sub(quiet) + Duration::from_millis(10)));
         }
-        let alarm = self.inner.keeper().sleep_until(ask_at.min(self.until));
-        let told = before(alarm, attempt.told()).await;
+        let alarm =
+            self.inner.keeper().sleep_until(ask_at.min(self.until).min(self.lookout.next()));
+        let told = match before(alarm, attempt.told()).await {
+            None => self.look_for_deadlock(attempt).await?,
+            told => told,
+        };
         if let Some(Told { grant: Some(grant), .. }) = told
             && let now = clock.now()
             && let Some(end) = pushed_end(&sight, grant, now)
@@ -280,6 +289,18 @@ impl Run<'_> {
             poll.reset();
         }
         Ok(Step::Again)
+    }
+
+    /// Looks for a deadlock, if it is time, unless there is news first. Whoever has to give way leaves
+    /// the queue.
+    async fn look_for_deadlock(&mut self, attempt: &mut Attempt<'_>) -> Result<Option<Told>> {
+        let news = async { Ok(Some(attempt.told().await)) };
+        let look = async { self.lookout.look(self.inner, &attempt.claim).await.map(|()| None) };
+        let seen = futures_lite::future::or(news, look).await;
+        if seen.is_err() {
+            attempt.withdraw().await;
+        }
+        seen
     }
 
     fn waits(&self) -> bool {
@@ -409,6 +430,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) claim: Arc<Claim>,
     lease: Arc<Lease>,
     entry: Option<Entry<'a>>,
+    actor: Option<Actor>,
     /// Whether a request may have reached the store.
     sent: bool,
     calls: u32,
@@ -417,7 +439,12 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(inner: &'a Arc<Inner>, mut claim: Claim, renew_every: Option<Duration>) -> Self {
+    fn new(
+        inner: &'a Arc<Inner>,
+        mut claim: Claim,
+        renew_every: Option<Duration>,
+        actor: Option<Actor>,
+    ) -> Self {
         claim.first = true;
         let lease = Arc::new(Lease::sent(&claim, renew_every, inner.pid()));
         // Before the claim is sent, so that no event is missed.
@@ -427,6 +454,7 @@ impl<'a> Attempt<'a> {
             claim: Arc::new(claim),
             lease,
             entry,
+            actor,
             sent: false,
             calls: 0,
             answers: 0,
@@ -539,7 +567,8 @@ impl<'a> Attempt<'a> {
             keeper.care_for(&self.lease, due);
         }
         self.stop_waiting();
-        Some(LockGuard::new(self.inner.clone(), self.lease.clone(), self.claim.details.clone()))
+        let (inner, details) = (self.inner.clone(), self.claim.details.clone());
+        Some(LockGuard::new(inner, self.lease.clone(), details, self.actor.as_ref()))
     }
 
     /// Begins to wait, or goes on waiting; answers whether an event will tell.

@@ -88,6 +88,9 @@ pub struct Capabilities {
     pub force_release: bool,
     /// A claim can take the lock from whoever holds it, past those who wait.
     pub force_acquire: bool,
+    /// Deadlocks between actors are found: a view shows who waits, in order, with what they tell about
+    /// themselves.
+    pub deadlocks: bool,
     /// Listing the locks.
     pub list: bool,
     /// Metadata and owners of holders are visible.
@@ -128,6 +131,7 @@ impl Capabilities {
             upgrade: true,
             force_release: true,
             force_acquire: true,
+            deadlocks: true,
             list: true,
             metadata: true,
             ends_with: EndsWith::Lease,

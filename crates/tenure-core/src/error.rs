@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::deadlock::Wait;
 use crate::name::LockName;
 use crate::view::HolderView;
 
@@ -96,6 +97,7 @@ struct Inner {
     store: Option<Arc<str>>,
     help: Option<String>,
     holders: Vec<HolderView>,
+    cycle: Vec<Wait>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     unchanged: bool,
 }
@@ -111,6 +113,7 @@ impl Error {
             store: None,
             help: None,
             holders: Vec::new(),
+            cycle: Vec::new(),
             source: None,
             unchanged: false,
         }))
@@ -153,6 +156,13 @@ impl Error {
     #[must_use]
     pub fn with_holders(mut self, holders: Vec<HolderView>) -> Self {
         self.0.holders = holders;
+        self
+    }
+
+    /// Adds who waits for whom.
+    #[must_use]
+    pub fn with_cycle(mut self, cycle: Vec<Wait>) -> Self {
+        self.0.cycle = cycle;
         self
     }
 
@@ -205,6 +215,13 @@ impl Error {
     /// nothing.
     pub fn changed_nothing(&self) -> bool {
         self.0.unchanged
+    }
+
+    /// Who waits for whom in a `Deadlock`, lock by lock, beginning with whoever got this error; each
+    /// step's `for_whom`, or an actor that works for it, is the next one's waiter, the last one's the
+    /// first one's. Empty if the store itself found it.
+    pub fn cycle(&self) -> &[Wait] {
+        &self.0.cycle
     }
 
     /// Who stood in the way of a `WaitTimeout` or `Busy`, if the store told.

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::{Actor, Holding};
 use crate::alarm::before;
 use crate::attempt::{departed, mismatch};
 use crate::backend::{Change, Claim, Departure, Kept, Release, Renewal, Value};
@@ -211,6 +212,8 @@ pub struct LockGuard {
     watch: LockWatch,
     /// A downgrade to these seats was sent and not answered: it may take place at any moment.
     unsettled: Option<Seats>,
+    /// Its actor holds it, for those who look for a deadlock.
+    holding: Option<Holding>,
 }
 
 impl Deref for LockGuard {
@@ -231,8 +234,14 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    pub(crate) fn new(inner: Arc<Inner>, lease: Arc<Lease>, details: Arc<Details>) -> Self {
-        Self { watch: LockWatch { inner, lease, details }, unsettled: None }
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        lease: Arc<Lease>,
+        details: Arc<Details>,
+        actor: Option<&Actor>,
+    ) -> Self {
+        let holding = actor.map(|actor| actor.holding(&lease.name));
+        Self { watch: LockWatch { inner, lease, details }, unsettled: None, holding }
     }
 
     /// A view of this lock for the tasks that work under it.
@@ -368,7 +377,8 @@ impl LockGuard {
     /// `wait_timeout` of `None` waits for ever.
     ///
     /// # Errors
-    /// `Deadlock`, at once, if another holder already waits to upgrade; `WaitTimeout`: the shared
+    /// `Deadlock`, at once, if another holder already waits to upgrade, and later as an acquire with the
+    /// actor of this guard; `WaitTimeout`: the shared
     /// seats are still held; `Lost`; `Unsupported`.
     ///
     /// # Cancel safety
@@ -386,8 +396,11 @@ impl LockGuard {
             self.changed(settled, "settling the downgrade of")?;
         }
         let lease = &self.lease;
-        let mut claim =
-            Claim::new(lease.name.clone(), lease.token.clone(), self.ttl(), self.details.clone());
+        let details = match &self.holding {
+            Some(holding) => Arc::new(self.inner.acting((*self.details).clone(), holding.actor())),
+            None => self.details.clone(),
+        };
+        let mut claim = Claim::new(lease.name.clone(), lease.token.clone(), self.ttl(), details);
         claim.id = ClaimId::random();
         claim.upgrade = true;
         claim.wait = true;

@@ -6,6 +6,7 @@
 mod name;
 mod values;
 mod token;
+mod actor;
 mod owner;
 mod error;
 mod capability;
@@ -34,6 +35,7 @@ mod keeper;
 mod conflict;
 mod held;
 mod poll;
+mod deadlock;
 mod attempt;
 mod upgrade;
 mod guard;
@@ -50,8 +52,10 @@ mod sync {
 /// The longest value a lock keeps, in bytes.
 pub const VALUE_MAX: usize = 1024 * 1024;
 
+pub use actor::Actor;
 pub use capability::{Capabilities, EndsWith, JudgedBy, Recall, Wakes};
 pub use conflict::{Conflict, RetryConfig};
+pub use deadlock::Wait;
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Standing};
 pub use guard::{LockGuard, LockWatch, NotReleased};

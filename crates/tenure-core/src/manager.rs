@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::actor::Actor;
 use crate::alarm::before;
 use crate::attempt::departed;
 use crate::backend::{
@@ -19,6 +20,7 @@ use crate::capability::Capabilities;
 use crate::claims::{GoneHook, Waiters};
 use crate::clock::{Clock, SystemClock};
 use crate::conflict::Conflict;
+use crate::deadlock::CHECK_AFTER;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::{LockGuard, LockWatch, NotReleased};
 use crate::held::LockToken;
@@ -62,6 +64,7 @@ pub struct LockManagerBuilder {
     backend: Arc<dyn DynBackend>,
     clock: Arc<dyn Clock>,
     owner: Option<Owner>,
+    deadlock_check_after: Option<Duration>,
 }
 
 impl LockManagerBuilder {
@@ -76,6 +79,14 @@ impl LockManagerBuilder {
     #[must_use]
     pub fn owner(mut self, owner: Owner) -> Self {
         self.owner = Some(owner);
+        self
+    }
+
+    /// Looks for a deadlock after a claim with an [`Actor`] has waited for so long, and then every five
+    /// times that; `None` never does. 1 s if not said.
+    #[must_use]
+    pub fn deadlock_check_after(mut self, after: Option<Duration>) -> Self {
+        self.deadlock_check_after = after;
         self
     }
 
@@ -99,6 +110,7 @@ impl LockManagerBuilder {
                 .with_source(e)
         })?;
         let owner = self.owner.unwrap_or_else(Owner::this_process);
+        let can_tell = self.backend.capabilities().deadlocks;
         Ok(LockManager {
             inner: Arc::new(Inner {
                 address: self.backend.address(),
@@ -106,6 +118,7 @@ impl LockManagerBuilder {
                 keeper,
                 owner,
                 plain_details: Stripes::default(),
+                deadlock_check_after: self.deadlock_check_after.filter(|_| can_tell),
                 closed: AtomicBool::new(false),
                 pid: std::process::id(),
             }),
@@ -136,7 +149,12 @@ pub struct Health {
 impl LockManager {
     /// Begins a manager over a store.
     pub fn builder(backend: Arc<dyn DynBackend>) -> LockManagerBuilder {
-        LockManagerBuilder { backend, clock: Arc::new(SystemClock), owner: None }
+        LockManagerBuilder {
+            backend,
+            clock: Arc::new(SystemClock),
+            owner: None,
+            deadlock_check_after: Some(CHECK_AFTER),
+        }
     }
 
     /// A manager over a store, with everything by default.
@@ -333,7 +351,7 @@ impl LockManager {
         let due = lease.times.lock().due();
         inner.keeper.care_for(&lease, due);
         inner.metrics().acquired(Duration::ZERO);
-        Ok(LockGuard::new(inner.clone(), lease, details))
+        Ok(LockGuard::new(inner.clone(), lease, details, None))
     }
 
     /// Renews a lock that was handed out as a token, without taking it over; it lives for `ttl`
@@ -516,6 +534,8 @@ pub(crate) struct Inner {
     address: Arc<str>,
     /// The details of a plain claim, shared between all of the same kind.
     plain_details: Stripes<Mutex<Option<Arc<Details>>>>,
+    /// After how long a claim with an actor looks for a deadlock.
+    deadlock_check_after: Option<Duration>,
     closed: AtomicBool,
     /// The process that made the manager; a forked child has no keeper.
     pid: u32,
@@ -562,6 +582,17 @@ impl Inner {
                 .insert(Arc::new(Details::of(self.owner.clone()).renewing_every(renews_every)))
                 .clone(),
         }
+    }
+
+    /// Details of a claim of this actor. Without a look-out for deadlocks nobody has to know what it
+    /// holds.
+    pub(crate) fn acting(&self, details: Details, actor: &Actor) -> Details {
+        let holds = self.deadlock_check_after.map(|_| actor.holds());
+        details.with_actor(actor).holding(holds.unwrap_or_default())
+    }
+
+    pub(crate) fn deadlock_check_after(&self) -> Option<Duration> {
+        self.deadlock_check_after
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actor::Actor;
 use crate::error::{Error, ErrorKind};
+use crate::name::LockName;
 
 /// Who holds or waits: a label, the host and the process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -66,6 +68,9 @@ pub struct Details {
     /// The logical task it belongs to, for deadlock detection; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Arc<str>>,
+    /// The locks that the actor held when it began to wait: where to look for those who wait for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<LockName>,
     /// How often a healthy holder renews; `None` if it does not renew by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews_every: Option<Duration>,
@@ -77,7 +82,7 @@ impl Details {
 
     /// Details of an owner without metadata or actor.
     pub fn of(owner: Owner) -> Self {
-        Self { owner, metadata: None, actor: None, renews_every: None }
+        Self { owner, metadata: None, actor: None, holds: Vec::new(), renews_every: None }
     }
 
     /// Adds metadata.
@@ -97,12 +102,17 @@ impl Details {
     }
 
     /// Adds the actor.
-    ///
-    /// # Errors
-    /// `Invalid` under the rules of an owner label.
-    pub fn with_actor(mut self, actor: &str) -> Result<Self, Error> {
-        self.actor = Some(Owner::labelled(actor)?.label);
-        Ok(self)
+    #[must_use]
+    pub fn with_actor(mut self, actor: &Actor) -> Self {
+        self.actor = Some(actor.path().into());
+        self
+    }
+
+    /// Adds what the actor holds.
+    #[must_use]
+    pub fn holding(mut self, holds: Vec<LockName>) -> Self {
+        self.holds = holds;
+        self
     }
 
     /// Says how often the holder renews.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::Actor;
 use crate::attempt::{Acquired, Progress, Wish, acquire};
 use crate::backend::Claim;
 use crate::conflict::{Conflict, RetryConfig};
@@ -40,7 +41,7 @@ pub struct LockRequest {
     retry: Option<RetryConfig>,
     priority: Result<Priority>,
     owner: Option<Result<Owner>>,
-    actor: Option<String>,
+    actor: Option<Actor>,
     metadata: Option<serde_json::Value>,
     auto_renew: bool,
     renew_every: Option<Duration>,
@@ -115,9 +116,10 @@ impl LockRequest {
         self
     }
 
-    /// The logical task this belongs to, for deadlock detection.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
+    /// The logical task this belongs to: with it a deadlock is found, if the store can tell, and one of
+    /// those who are in it gets `Deadlock`.
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.actor = Some(actor.clone());
         self
     }
 
@@ -159,7 +161,8 @@ impl LockRequest {
     ///
     /// # Errors
     /// `WaitTimeout` or `Busy` with the holders; `Invalid`, `Unsupported`, `Mismatch`,
-    /// `Unreachable`, `Denied`, `Corrupt`; `Unknown` never leaves anything held.
+    /// `Unreachable`, `Denied`, `Corrupt`; `Deadlock` with the cycle, if an actor was named;
+    /// `Unknown` never leaves anything held.
     ///
     /// # Cancel safety
     /// Cancel safe: if the future is dropped, whatever the store granted or queued is withdrawn.
@@ -281,6 +284,7 @@ impl LockRequest {
             wait_timeout: self.wait_timeout,
             conflict: self.conflict,
             retry: self.retry,
+            actor: self.actor.take(),
             progress: self.progress.take(),
         })
     }
@@ -292,7 +296,7 @@ impl LockRequest {
             details = details.with_metadata(metadata)?;
         }
         if let Some(actor) = &self.actor {
-            details = details.with_actor(actor)?;
+            details = self.inner.acting(details, actor);
         }
         Ok(details)
     }

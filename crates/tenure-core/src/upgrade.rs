@@ -7,6 +7,7 @@ use crate::alarm::before;
 use crate::attempt::{WITHDRAW_TIMEOUT, call_limit, late, refused};
 use crate::backend::{Claim, Departure, Refusal, Verdict};
 use crate::clock::Moment;
+use crate::deadlock::Lookout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::janitor::Job;
 use crate::lease::Lease;
@@ -35,6 +36,7 @@ async fn upgrade_held(
 ) -> Result<Fence> {
     let clock = inner.clock().clone();
     let until = wait_timeout.map_or(Moment::NEVER, |wait| clock.now().plus(wait));
+    let mut lookout = Lookout::new(inner, &claim);
     let entry = inner.waiters().enter(&claim.name, claim.member);
     let mut undo = Upgrade { inner, claim: Arc::new(claim), sent: false, watched: false };
     loop {
@@ -71,8 +73,19 @@ async fn upgrade_held(
                 let pushed = inner.backend().watch(&undo.claim, true);
                 let look = Duration::from_millis(if pushed { 1000 } else { 100 });
                 let check = clock.now().plus(place.check_in.unwrap_or(look).min(look));
-                let alarm = inner.keeper().sleep_until(check.min(until));
-                before(alarm, entry.told()).await;
+                let alarm = inner.keeper().sleep_until(check.min(until).min(lookout.next()));
+                if before(alarm, entry.told()).await.is_none() {
+                    let news = async {
+                        entry.told().await;
+                        Ok(())
+                    };
+                    let look = lookout.look(inner, &undo.claim);
+                    let seen = futures_lite::future::or(news, look).await;
+                    if let Err(deadlock) = seen {
+                        undo.withdraw().await;
+                        return Err(deadlock);
+                    }
+                }
             }
             Verdict::Value(_) => {
                 return Err(Error::new(

@@ -12,7 +12,7 @@ use crate::token::{HolderId, MemberId};
 use crate::values::{Fence, Micros, Priority, Seats};
 
 /// A lock as it stands: holders, waiters, fence and value.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct View {
     /// The lock.
@@ -41,7 +41,7 @@ impl View {
 
 /// A holder, as anybody may see it. Times are the store's; on stores without a clock of their
 /// own they are the wall clock of whoever wrote them, for reading only.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct HolderView {
     /// Its public id.
@@ -105,7 +105,7 @@ impl fmt::Display for HolderView {
 }
 
 /// A waiter, as anybody may see it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct WaiterView {
     /// Its public id.
@@ -130,7 +130,7 @@ impl WaiterView {
 }
 
 /// A value that a holder of all seats left behind.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ValueView {
     /// The bytes.

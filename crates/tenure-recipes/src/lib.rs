@@ -6,6 +6,7 @@
 mod support;
 
 pub mod election;
+pub mod fenced_file;
 pub mod multi;
 pub mod once;
 pub mod rwlock;

@@ -85,6 +85,9 @@ fn table() -> String {
     });
     row("served in order, with priorities", &|c| format!("{}, {}", yes(c.fifo), yes(c.priority)));
     row("shared seats, upgrade", &|c| format!("{}, {}", yes(c.shared), yes(c.upgrade)));
+    row("deadlocks between actors", &|c| {
+        if c.deadlocks { "one gives way" } else { "not found" }.to_owned()
+    });
     row("value", &|c| c.value_max.map_or("no".to_owned(), |m| format!("up to {} KiB", m / 1024)));
     row("leases without a process", &|c| yes(c.detached));
     row("force release", &|c| yes(c.force_release));

@@ -124,6 +124,8 @@ fn capabilities() -> Capabilities {
     can.detached = false;
     can.upgrade = false;
     can.force_acquire = false;
+    // Those who wait are seen by their sessions alone, in no order.
+    can.deadlocks = false;
     can.list = false;
     can.ends_with = EndsWith::Session;
     can.wakes = Wakes::Push;

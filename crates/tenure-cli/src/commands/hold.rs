@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tenure::{Conflict, LockGuard, LockManager, LockRequest, RetryConfig, Seats, Ttl};
+use tenure::{
+    Actor, Conflict, ErrorKind, LockGuard, LockManager, LockRequest, RetryConfig, Seats, Ttl,
+};
 
 use crate::app::App;
 use crate::args::Hold;
@@ -55,7 +57,13 @@ impl Hold {
         self.ttl.or(app.config.ttl).unwrap_or(Ttl::DEFAULT.get())
     }
 
-    fn request(&self, app: &App, locks: &LockManager, seats: Seats) -> LockRequest {
+    fn request(
+        &self,
+        app: &App,
+        locks: &LockManager,
+        seats: Seats,
+        actor: Option<&Actor>,
+    ) -> LockRequest {
         let mut request = locks
             .lock(&self.name.name)
             .seats(seats)
@@ -64,6 +72,9 @@ impl Hold {
             .on_conflict(self.on_conflict);
         if let Some(wait) = self.wait(app) {
             request = request.wait_timeout(wait);
+        }
+        if let Some(actor) = actor {
+            request = request.actor(actor);
         }
         if let Some(metadata) = &self.metadata {
             request = request.metadata(metadata.clone());
@@ -84,10 +95,11 @@ impl Hold {
         app: &App,
         locks: &LockManager,
         seats: Seats,
+        actor: Option<&Actor>,
         renew: bool,
         signals: &mut Signals,
     ) -> Outcome<Acquired> {
-        let mut request = self.request(app, locks, seats).auto_renew(renew);
+        let mut request = self.request(app, locks, seats, actor).auto_renew(renew);
         let spinner = Spinner::for_somebody(app.output, &self.name.name, locks.clock());
         if let Some(spinner) = &spinner {
             let spinner = spinner.clone();
@@ -114,7 +126,7 @@ impl Hold {
             Ok(Err(error)) => {
                 let kind = error.kind();
                 let mut failure: Box<Failure> = error.into();
-                if kind.is_not_acquired() {
+                if kind.is_not_acquired() || kind == ErrorKind::Deadlock {
                     failure.code = self.not_acquired(app);
                 }
                 close(app, locks).await;

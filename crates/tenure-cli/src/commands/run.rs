@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tenure::clock::Moment;
-use tenure::{Fence, LockGuard, LockManager, LossReason, NotReleased};
+use tenure::{Actor, Fence, LockGuard, LockManager, LossReason, NotReleased};
 
 use super::hold::{Acquired, close, signalled};
 use crate::app::App;
@@ -58,12 +58,14 @@ pub(crate) async fn run(app: &App, args: Run) -> Outcome {
         .map_err(|e| Failure::new(code::OS, "system", "signals cannot be caught").cause(e))?;
     let started = locks.clock().now();
     let renew = !args.no_renew;
-    let guard = match args.hold.acquire(app, &locks, seats, renew, &mut signals).await? {
+    let actor = Actor::from_environment().unwrap_or_else(Actor::unique);
+    let acquired = args.hold.acquire(app, &locks, seats, Some(&actor), renew, &mut signals).await?;
+    let guard = match acquired {
         Acquired::Held(guard) => guard,
         Acquired::Signalled(signal) => return Ok(signalled(signal)),
     };
     let acquired = locks.clock().now();
-    let mut child = match Child::spawn(&args.command, &environment(&guard, &locks)) {
+    let mut child = match Child::spawn(&args.command, &environment(&guard, &locks, &actor)) {
         Ok(child) => child,
         Err(error) => {
             let _ = release(app, &locks, guard).await;
@@ -113,13 +115,17 @@ fn millis(later: Moment, earlier: Moment) -> u64 {
 }
 
 /// What the command is told about its lock. Never what could release it.
-fn environment(guard: &LockGuard, locks: &LockManager) -> [(String, OsString); 4] {
+fn environment(guard: &LockGuard, locks: &LockManager, actor: &Actor) -> [(String, OsString); 6] {
+    let [(path, of_path), (holds, of_holds)] = actor.environment();
     let pair = |name: &str, value: String| (name.to_owned(), OsString::from(value));
     [
         pair("TENURE_LOCK", guard.name().to_string()),
         pair("TENURE_FENCING_TOKEN", guard.fencing_token().to_string()),
         pair("TENURE_OWNER", guard.owner().label.to_string()),
         pair("TENURE_STORE_KIND", locks.capabilities().kind.to_owned()),
+        // A `tenure run` inside the command waits in this one's place.
+        pair(path, of_path),
+        pair(holds, of_holds),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
-use tenure::{ErrorKind, Fence, LockManager, LockName, LockToken, NotReleased};
+use tenure::{Actor, ErrorKind, Fence, LockManager, LockName, LockToken, NotReleased};
 
 use super::hold::{Acquired, close, signalled};
 use crate::app::App;
@@ -64,7 +64,10 @@ pub(crate) async fn acquire(app: &App, args: Acquire) -> Outcome {
         .map_err(|e| Failure::new(code::OS, "system", "signals cannot be caught").cause(e))?;
     // Nobody promises to renew it: others may judge its silence by what they were told themselves.
     let renew = false;
-    let guard = match args.hold.acquire(app, &locks, seats, renew, &mut signals).await? {
+    let actor = Actor::from_environment();
+    let acquired =
+        args.hold.acquire(app, &locks, seats, actor.as_ref(), renew, &mut signals).await?;
+    let guard = match acquired {
         Acquired::Held(guard) => guard,
         Acquired::Signalled(signal) => return Ok(signalled(signal)),
     };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 use tenure::{
-    Details, Fence, HolderId, HolderView, Micros, Seats, Utc, ValueView, View, WaiterView,
+    Details, Fence, HolderId, HolderView, Micros, Seats, Utc, ValueView, View, Wait, WaiterView,
 };
 
 use crate::failure::Failure;
@@ -186,6 +186,26 @@ impl Value {
     }
 }
 
+/// One step of a deadlock.
+#[derive(Debug, Serialize)]
+struct Step {
+    lock: String,
+    waiter: String,
+    waits_for: String,
+    holds: bool,
+}
+
+impl Step {
+    fn new(wait: &Wait) -> Self {
+        Self {
+            lock: wait.lock.to_string(),
+            waiter: wait.waiter.owner.label.to_string(),
+            waits_for: wait.for_whom.owner.label.to_string(),
+            holds: wait.holds,
+        }
+    }
+}
+
 /// A failure, for programs.
 pub(crate) fn error(failure: &Failure) -> impl Serialize {
     #[derive(Serialize)]
@@ -197,6 +217,8 @@ pub(crate) fn error(failure: &Failure) -> impl Serialize {
         store: Option<&'a str>,
         help: Option<String>,
         holders: Vec<Holder>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        cycle: Vec<Step>,
         exit_code: u8,
     }
     Error {
@@ -207,6 +229,7 @@ pub(crate) fn error(failure: &Failure) -> impl Serialize {
         store: failure.store.as_deref(),
         help: failure.help_with_name(),
         holders: failure.holders.iter().map(Holder::new).collect(),
+        cycle: failure.cycle.iter().map(Step::new).collect(),
         exit_code: failure.code,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tenure::{HolderView, JudgedBy, LockManager, Micros, Utc, ValueView, View};
+use tenure::{Actor, HolderView, JudgedBy, LockManager, Micros, Utc, ValueView, View};
 
 use super::text::{count, duration, safe, shortened, width};
 
@@ -91,7 +91,9 @@ fn state(view: &View) -> String {
 
 fn who(details: &tenure::Details) -> String {
     let owner = &details.owner;
-    let actor = details.actor.as_deref().map_or(String::new(), |actor| format!(", for {actor}"));
+    // What was drawn is for programs.
+    let actor = details.actor.as_deref().filter(|actor| !Actor::is_drawn(actor));
+    let actor = actor.map_or(String::new(), |actor| format!(", for {actor}"));
     safe(&format!("{} (host {}, pid {}{actor})", owner.label, owner.host, owner.pid))
 }
 

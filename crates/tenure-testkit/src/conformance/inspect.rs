@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tenure_core::LockName;
+use tenure_core::{Actor, LockName};
 
 use super::Store;
 use super::kit::{
@@ -50,7 +50,8 @@ pub async fn owner_and_metadata_are_seen_by_others(store: &dyn Store) {
     let name = fresh("metadata");
     let metadata =
         json!({"build": 42, "text": "\"<b>é\u{202e}\n", "list": [1, [2, [3]]], "none": null});
-    let request = a.lock(name.clone()).ttl(LONG).owner("worker <7>").actor("job/1");
+    let actor = Actor::new("job/1").unwrap();
+    let request = a.lock(name.clone()).ttl(LONG).owner("worker <7>").actor(&actor);
     let guard = request.metadata(metadata.clone()).acquire().await.unwrap();
     let seen = b.get_lock_info(name.clone()).await.unwrap().expect("it is held");
     assert_eq!(seen.id, guard.id());

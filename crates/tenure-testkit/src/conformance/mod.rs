@@ -14,6 +14,7 @@ mod run;
 
 pub mod bad_input;
 pub mod cancel;
+pub mod deadlock;
 pub mod detached;
 pub mod evict;
 pub mod exclusion;

@@ -4,8 +4,8 @@ use futures_util::future::LocalBoxFuture;
 use tenure_core::{Capabilities, EndsWith};
 
 use super::{
-    Store, bad_input, cancel, detached, evict, exclusion, fence, inspect, lease, loss, queue,
-    release, seats, shutdown, upgrade, value, withdraw,
+    Store, bad_input, cancel, deadlock, detached, evict, exclusion, fence, inspect, lease, loss,
+    queue, release, seats, shutdown, upgrade, value, withdraw,
 };
 
 /// What a rule needs of a store.
@@ -34,6 +34,8 @@ pub enum Need {
     ForceAcquire,
     /// A list of locks.
     List,
+    /// Deadlocks are found.
+    Deadlocks,
     /// Metadata and owners.
     Metadata,
     /// Locks end with a lease, not with a session.
@@ -58,6 +60,7 @@ impl Need {
             Need::ForceRelease => can.force_release,
             Need::ForceAcquire => can.force_acquire,
             Need::List => can.list,
+            Need::Deadlocks => can.deadlocks && can.fifo,
             Need::Metadata => can.metadata,
             Need::Lease => can.ends_with == EndsWith::Lease,
             Need::SilentHolders => store.silent_holders(),
@@ -251,6 +254,14 @@ rules! {
         a_wait_dropped_at_its_grant_holds_nothing [Exclusive, Fifo]
         a_dropped_acquire_holds_nothing [Exclusive]
     }
+    deadlock {
+        of_two_that_cross_the_last_gives_way [Exclusive, Deadlocks]
+        of_two_that_cross_the_less_urgent_gives_way [Exclusive, Deadlocks, Priority]
+        of_three_in_a_ring_one_gives_way [Exclusive, Deadlocks]
+        whoever_waits_for_one_of_many_seats_goes_on [Exclusive, Deadlocks, Permits]
+        whoever_waits_for_itself_gives_way [Exclusive, Deadlocks]
+        an_upgrade_that_crosses_another_wait_is_found [Exclusive, Deadlocks, Upgrade]
+    }
     shutdown {
         a_shutdown_ends_waiting_and_holding [Exclusive]
     }
@@ -261,9 +272,10 @@ mod tests {
     use super::*;
 
     /// The files of rules, as they stand.
-    const FILES: [(&str, &str); 16] = [
+    const FILES: [(&str, &str); 17] = [
         ("bad_input", include_str!("bad_input.rs")),
         ("cancel", include_str!("cancel.rs")),
+        ("deadlock", include_str!("deadlock.rs")),
         ("detached", include_str!("detached.rs")),
         ("evict", include_str!("evict.rs")),
         ("exclusion", include_str!("exclusion.rs")),

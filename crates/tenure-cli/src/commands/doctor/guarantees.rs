@@ -34,6 +34,7 @@ fn of_all(can: &Capabilities) -> Vec<Guarantee> {
         waking(can),
         shared(can),
         upgrade(can),
+        deadlocks(can),
         plain(
             "detached",
             can.detached,
@@ -75,6 +76,7 @@ fn of_this_process(can: &Capabilities) -> Vec<Guarantee> {
         waking(can),
         shared(can),
         upgrade(can),
+        deadlocks(can),
         plain("detached", false, "", "no lock outlives its process: a token is of no use after it"),
         inside("force release", can.force_release, "a lock can be taken from its holder"),
         plain(
@@ -99,6 +101,7 @@ fn of_none(can: &Capabilities) -> Vec<Guarantee> {
         no("waking", "nobody waits"),
         no("shared", "granted to everybody, like everything"),
         no("upgrade", "granted to everybody, like everything"),
+        no("deadlocks", "nobody waits"),
         no("detached", "`tenure acquire` prints a token, and nothing is held by it"),
         no("force release", "there is no holder to take a lock from"),
         no("list", "`tenure list` and `tenure watch` find nothing"),
@@ -204,6 +207,11 @@ fn shared(can: &Capabilities) -> Guarantee {
 fn upgrade(can: &Capabilities) -> Guarantee {
     let (yes, no) = ("shared locks become exclusive, and back", "no change of mode");
     plain("upgrade", can.upgrade, yes, no)
+}
+
+fn deadlocks(can: &Capabilities) -> Guarantee {
+    let yes = "those who wait for each other are told, if they say what belongs together";
+    plain("deadlocks", can.deadlocks, yes, "those who wait for each other do so until they give up")
 }
 
 fn waking(can: &Capabilities) -> Guarantee {
