@@ -193,7 +193,7 @@ impl Run<'_> {
                 Verdict::Busy(place) => {
                     attempt.settled();
                     self.conflict();
-                    self.busy(place, &mut poll).await?
+                    self.busy(attempt, place, &mut poll).await?
                 }
                 Verdict::Queued(place) => {
                     self.conflict();
@@ -218,7 +218,12 @@ impl Run<'_> {
     }
 
     /// The seats are taken and the claim has no place in the queue.
-    async fn busy(&mut self, place: Place, poll: &mut Poll) -> Result<Step> {
+    async fn busy(
+        &mut self,
+        attempt: &Attempt<'_>,
+        place: Place,
+        poll: &mut Poll,
+    ) -> Result<Step> {
         if self.steal_stale(&place.holders).await? {
             return Ok(Step::Again);
         }
@@ -227,7 +232,7 @@ impl Run<'_> {
         let pause = match &self.wish.retry {
             Some(retry) if self.tries < retry.max_attempts => retry.jittered(self.tries),
             Some(_) => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
-            None if self.waits() => poll.next_pause(),
+            None if self.waits() => poll.pause(false, place.check_in),
             None => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
         };
         if self.until <= now {
@@ -236,7 +241,13 @@ impl Run<'_> {
         if self.wish.retry.is_some() {
             self.inner.metrics().retried();
         }
-        self.inner.keeper().sleep_until(now.plus(pause).min(self.until)).await;
+        if let Some(progress) = &self.wish.progress {
+            progress.0(&place.holders, place.ahead);
+        }
+        let alarm = self.inner.keeper().sleep_until(now.plus(pause).min(self.until));
+        if before(alarm, attempt.told()).await.is_some() {
+            poll.reset();
+        }
         Ok(Step::Again)
     }
 
@@ -421,7 +432,8 @@ impl<'a> Attempt<'a> {
         claim.first = true;
         let lease = Arc::new(Lease::sent(&claim, renew_every, inner.pid()));
         // Before the claim is sent, so that no event is missed.
-        let entry = claim.wait.then(|| inner.waiters().enter(&claim.name, claim.member));
+        let waits = claim.wait || claim.asks_again;
+        let entry = waits.then(|| inner.waiters().enter(&claim.name, claim.member));
         Self {
             inner,
             claim: Arc::new(claim),

@@ -26,6 +26,8 @@ mod memory {
 mod redis {
     #[doc = include_str!("../../../docs/guide/redis.md")]
     mod redis_page {}
+    #[doc = include_str!("../../../docs/guide/redlock.md")]
+    mod redlock_page {}
 }
 
 #[cfg(feature = "file")]
