@@ -19,6 +19,9 @@ const AGAIN: u32 = 3;
 /// The longest pause before that, the first time.
 const PAUSE: Duration = Duration::from_millis(8);
 
+/// How long voters that neither answer nor fail are asked again: longer than a moment of the network.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What a voter answered in an election.
 enum Heard {
     Voted(Vote),
@@ -26,14 +29,17 @@ enum Heard {
 }
 
 pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Result<Verdict> {
-    for again in 0.. {
+    let began = SystemClock.now();
+    let mut again = 0;
+    loop {
         let mut canvass = Canvass::new(&house, &claim);
         if let Some(fence) = canvass.run().await {
             canvass.won(fence);
             let grant = Grant::new(fence, Seats::All, SystemClock.wall(), claim.ttl);
             return Ok(Verdict::Granted(grant));
         }
-        let split = canvass.is_split() && again < AGAIN;
+        let silent = canvass.is_silent() && SystemClock.now().since(began) < SILENCE;
+        let split = silent || (canvass.is_split() || canvass.is_cut()) && again < AGAIN;
         let verdict = canvass.verdict();
         let leaving = canvass.lost();
         if !split {
@@ -43,9 +49,9 @@ pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Res
         let (mut leaving, limit) = (leaving, patience(claim.ttl));
         gather(&mut leaving, house.size(), limit, |_| false).await;
         drain(leaving);
-        pause((PAUSE * 2_u32.pow(again)).mul_f64(rand::random())).await;
+        pause((PAUSE * 2_u32.pow(again.min(AGAIN))).mul_f64(rand::random())).await;
+        again += 1;
     }
-    unreachable!("the last attempt has a verdict")
 }
 
 #[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
@@ -155,6 +161,27 @@ impl<'a, V: Voter> Canvass<'a, V> {
             }));
         }
         asked
+    }
+
+    /// Whether it was lost only because too many have not answered in time.
+    fn is_silent(&self) -> bool {
+        let silent = self.votes.iter().filter(|vote| vote.is_none()).count();
+        let failed = self.votes.iter().flatten().filter(|vote| vote.is_err()).count();
+        let quorum = majority(self.votes.len());
+        self.votes.len() - silent - failed < quorum && quorum <= self.votes.len() - failed
+    }
+
+    /// Whether it was lost because too many failed in a way that may be over: a connection that was lost
+    /// is noticed by whoever uses it next.
+    fn is_cut(&self) -> bool {
+        let may_be_over =
+            |vote: &Option<Result<Vote>>| vote.as_ref().is_none_or(|vote| match vote {
+                Ok(_) => false,
+                Err(error) => error.kind().is_transient(),
+            });
+        let failed = self.votes.iter().filter(|vote| may_be_over(vote)).count();
+        let answered = self.votes.iter().flatten().filter(|vote| vote.is_ok()).count();
+        answered < majority(self.votes.len()) && majority(self.votes.len()) <= answered + failed
     }
 
     /// Whether no other holder can have a majority: several asked at the same time.

@@ -18,6 +18,10 @@ use crate::{acquire, end, look, renew};
 /// The numbers of voters that make sense: one more than an odd number outlives no more of them.
 const SIZES: [usize; 3] = [3, 5, 7];
 
+/// What to do for a lease that is longer.
+const LONGER: &str =
+    "name the longest ttl in the address of the store, for all who use it: `?max_ttl=`";
+
 /// Locks that a majority of independent voters decide on.
 ///
 /// Exclusive locks with fences, force release and looking; no shared locks, queue, priorities, values,
@@ -42,7 +46,12 @@ impl<V: Voter> QuorumBackend<V> {
     /// `Invalid` unless there are 3, 5 or 7 voters at different addresses.
     pub fn new(kind: &'static str, voters: Vec<V>, max_ttl: Duration) -> Result<Self> {
         let mut addresses: Vec<Arc<str>> = voters.iter().map(Voter::address).collect();
-        let address = addresses.join(",").into();
+        let host = |address: &Arc<str>| match address.split_once("://") {
+            Some((_, host)) => host.to_owned(),
+            None => address.to_string(),
+        };
+        let hosts: Vec<String> = addresses.iter().map(host).collect();
+        let address = format!("{kind}://{}", hosts.join(",")).into();
         addresses.sort_unstable();
         addresses.dedup();
         if !SIZES.contains(&voters.len()) || addresses.len() < voters.len() {
@@ -87,7 +96,7 @@ impl<V: Voter> QuorumBackend<V> {
             ErrorKind::Invalid,
             format!("a lease lives for {longest:?} at most here, this one is to live for {ttl:?}"),
         )
-        .with_help("name the longest ttl in the address of the store, for all who use it: `?max_ttl=`")
+        .with_help(LONGER)
         .with_nothing_changed())
     }
 }
@@ -100,6 +109,7 @@ fn capabilities(kind: &'static str, longest: Duration) -> Capabilities {
     can.priority = false;
     can.value_max = None;
     can.ttl_max = longest.min(can.ttl_max);
+    can.ttl_help = Some(LONGER);
     can.detached = false;
     can.upgrade = false;
     can.force_acquire = false;

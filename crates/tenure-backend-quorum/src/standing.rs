@@ -73,7 +73,7 @@ pub fn farewell(answers: &[Option<Left>]) -> Farewell {
 }
 
 /// Of what several voters know of somebody's end, what says most.
-pub fn plainest(all: impl Iterator<Item = Departure>) -> Option<Departure> {
+pub(crate) fn plainest(all: impl Iterator<Item = Departure>) -> Option<Departure> {
     all.max_by_key(|how| match how {
         Departure::Evicted(_) | Departure::Stolen(_) => 4,
         Departure::Released => 3,

@@ -154,7 +154,8 @@ impl Run<'_> {
                 Err(error) => {
                     self.inner.metrics().store_error("acquire", error.kind());
                     // A place in the queue outlives a short silence of the store.
-                    let queued = attempt.calls_answered() && attempt.claim.wait;
+                    let waits = attempt.claim.wait || attempt.claim.asks_again;
+                    let queued = attempt.calls_answered() && waits;
                     let patience = last_answer.plus(attempt.claim.wait_ttl).min(self.until);
                     if !queued || !error.kind().is_transient() || patience <= answered {
                         return Err(error);

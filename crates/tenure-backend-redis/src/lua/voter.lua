@@ -210,8 +210,8 @@ local function leave(member, how)
     return { 'free' }
   end
   local known = departure(member)
-  if not f.gone then
-    local is_withdrawn = how == 'withdrawn' and known[1] == 'forgotten'
+  local is_withdrawn = how == 'withdrawn' and known[1] == 'forgotten'
+  if not f.gone or is_withdrawn then
     depart(member, is_withdrawn and { how, '', '' } or known)
     live_until(now)
   end

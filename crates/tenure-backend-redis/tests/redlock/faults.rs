@@ -15,7 +15,7 @@ use tenure_testkit::servers::redis::RedisSetup;
 
 use crate::stage::{
     LONGEST, SHORT, Set, X, a_holder, a_waiter, acquire, assert_held, did, now, pass,
-    rounds, rules, until,
+    rules, until,
 };
 
 pub(crate) const TTL: Duration = Duration::from_millis(1000);

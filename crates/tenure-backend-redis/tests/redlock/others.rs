@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use tenure_core::{ErrorKind, Fence};
 
-use crate::stage::{SHORT, Set, X, acquire};
+use crate::stage::{SHORT, Set, X, acquire, until};
 
 /// What another client of Redlock does: how many servers gave it the key.
 fn takes(set: &Set, token: &str, ms: &str) -> usize {
@@ -27,8 +27,10 @@ fn whoever_has_the_key_on_a_majority_excludes_us_until_it_ends() {
     assert_eq!((&*seen.details.owner.label, seen.fence), ("another program", Fence::ZERO));
     assert!(!format!("{seen:?}").contains("their-secret-token"));
     let guard = acquire(&locks, X, SHORT);
+    until("all are bound", || set.bound(X) == 3);
     assert_eq!(takes(&set, "their-secret-token", "1500"), 0);
     block_on(guard.release()).unwrap();
+    until("nothing is left", || set.bound(X) == 0);
     assert_eq!(takes(&set, "their-secret-token", "1500"), 3);
 }
 
