@@ -1,5 +1,7 @@
 //! Where the locks are kept and how.
 
+mod redlock;
+
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
@@ -207,6 +209,11 @@ impl RedisConfig {
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(_))
+    }
+
+    /// Whether it is always the same server.
+    pub(crate) fn is_one_server(&self) -> bool {
+        matches!(self.place, Place::Node(_))
     }
 
     /// As whom the servers know us.

@@ -9,6 +9,7 @@ mod rights;
 mod servers;
 mod timing;
 mod list;
+mod voters;
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::backend::RedisBackend;
 use crate::config::Place;
 use crate::error;
 use crate::keys::Keys;
+
+pub use self::voters::examine_voters;
 
 use self::asked::Asked;
 use self::servers::Servers;

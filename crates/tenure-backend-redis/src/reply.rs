@@ -1,6 +1,8 @@
 //! What the scripts say, read back. Nothing is taken on trust: a reply that is not understood is an
 //! error, never a grant.
 
+pub(crate) mod votes;
+
 use std::sync::Arc;
 use std::time::Duration;
 

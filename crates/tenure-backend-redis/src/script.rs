@@ -60,6 +60,16 @@ impl Scripts {
         Self::of(&format!("call('HMGET', '{key}', 's', 'us')"), "PAGE = 2")
     }
 
+    /// Scripts of a server that votes: the same for both kinds, but for what it needs memory for.
+    pub(crate) fn of_voter() -> Self {
+        let source = |flags: &str| {
+            let text = format!("#!lua{flags}\n{}", include_str!("lua/voter.lua"));
+            let sha = Script::new(&text).get_hash().to_owned();
+            Source { text, sha }
+        };
+        Self { acquire: source(""), other: source(" flags=allow-oom") }
+    }
+
     fn of(clock: &str, page: &str) -> Self {
         Self {
             acquire: Source::new(

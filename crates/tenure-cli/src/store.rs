@@ -14,7 +14,7 @@ pub(crate) struct Stores {
 }
 
 /// What a store's URL begins with, and whether this build has it.
-const SCHEMES: [(&str, bool); 19] = [
+const SCHEMES: [(&str, bool); 20] = [
     ("file", cfg!(feature = "file")),
     ("memory", cfg!(feature = "memory")),
     ("off", cfg!(feature = "memory")),
@@ -25,7 +25,8 @@ const SCHEMES: [(&str, bool); 19] = [
     ("redis+cluster", cfg!(feature = "redis")),
     ("rediss+sentinel", cfg!(feature = "redis-tls")),
     ("rediss+cluster", cfg!(feature = "redis-tls")),
-    ("redlock", false),
+    ("redlock", cfg!(feature = "redlock")),
+    ("redlocks", cfg!(all(feature = "redlock", feature = "redis-tls"))),
     ("postgres", cfg!(feature = "postgres")),
     ("postgresql", cfg!(feature = "postgres")),
     ("postgres+advisory", cfg!(feature = "postgres")),

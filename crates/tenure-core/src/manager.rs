@@ -606,13 +606,15 @@ impl Inner {
         crate::values::Ttl::new(ttl)?;
         let capabilities = self.backend.capabilities();
         if ttl < capabilities.ttl_min || capabilities.ttl_max < ttl {
-            return Err(Error::new(
+            let error = Error::new(
                 ErrorKind::Invalid,
                 format!(
                     "the {} store takes a ttl between {:?} and {:?}, this one is {ttl:?}",
                     capabilities.kind, capabilities.ttl_min, capabilities.ttl_max
                 ),
-            ));
+            );
+            let help = capabilities.ttl_help.filter(|_| capabilities.ttl_max < ttl);
+            return Err(help.map_or(error.clone(), |help| error.with_help(help)));
         }
         Ok(())
     }

@@ -273,7 +273,9 @@ impl LockRequest {
         claim.seats = seats;
         claim.priority = priority;
         claim.or_value = or_value;
-        claim.wait = !tries_once && self.inner.backend().capabilities().fifo;
+        let queues = self.inner.backend().capabilities().fifo;
+        claim.wait = !tries_once && queues;
+        claim.asks_again = !tries_once && !queues;
         if self.conflict == Conflict::Force {
             claim.force = Some("forced by its conflict strategy".into());
         }

@@ -53,6 +53,12 @@ pub async fn examine(url: &str, ttl: Duration, worker: Option<Worker<'_>>) -> Re
         "postgres" | "postgresql" | "postgres+advisory" | "postgresql+advisory" => {
             tenure_backend_postgres::examine(url, ttl).await
         }
+        #[cfg(feature = "redlock")]
+        "redlock" | "redlocks" => {
+            use tenure_backend_quorum::QuorumBackend;
+            let longest = QuorumBackend::<tenure_backend_redis::RedisVoter>::MAX_TTL;
+            tenure_backend_redis::examine_voters(url, longest).await
+        }
         _ => {
             let _ = (ttl, worker);
             Ok(Vec::new())

@@ -32,6 +32,8 @@ mod macros {
 mod redis {
     #[doc = include_str!("../../../docs/guide/redis.md")]
     mod redis_page {}
+    #[doc = include_str!("../../../docs/guide/redlock.md")]
+    mod redlock_page {}
 }
 
 #[cfg(feature = "file")]

@@ -57,6 +57,12 @@ pub mod redis {
     pub use tenure_backend_redis::*;
 }
 
+/// The quorum store: a majority of independent stores, such as Redis servers, decides.
+#[cfg(feature = "redlock")]
+pub mod quorum {
+    pub use tenure_backend_quorum::*;
+}
+
 /// The PostgreSQL store: a lease table, or session advisory locks, on a server.
 #[cfg(feature = "postgres")]
 pub mod postgres {

@@ -31,6 +31,7 @@ fn table() -> String {
     let urls = [
         &file,
         "redis://127.0.0.1",
+        "redlock://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
         "postgres://user@127.0.0.1/db",
         "postgres+advisory://user@127.0.0.1/db",
         "memory:",

@@ -99,6 +99,11 @@ pub struct ClockSeen {
 }
 
 impl ClockSeen {
+    /// How far the server's clock is ahead of this host's, in microseconds.
+    pub fn ahead(&self) -> i64 {
+        self.ahead
+    }
+
     /// The server was asked at `sent`, when our clock showed `wall`, and just now has answered with
     /// its time since 1970, in microseconds.
     pub fn new((sent, wall): (Moment, Micros), server: i64) -> Self {
