@@ -57,3 +57,10 @@ pub mod postgres {
 pub mod file {
     pub use tenure_backend_file::*;
 }
+
+/// What is built from locks: read/write locks, semaphores, several locks as one, elections,
+/// checkpoints, compaction and tasks.
+#[cfg(feature = "recipes")]
+pub mod recipes {
+    pub use tenure_recipes::*;
+}
