@@ -12,7 +12,7 @@ use crate::values;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  of `run`: the command's own, or 128+n if signal n ended it
+  of `run` and `elect`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
   75   not acquired (or as -E says)    79   the lock was lost, or is not held
