@@ -161,13 +161,9 @@ impl TaskQueue {
     /// If the future is dropped, nothing is claimed; the attempt may have been counted.
     pub async fn claim_task(&self, id: impl fmt::Display) -> Result<ClaimedTask> {
         let name = LockName::new(format!("{}{id}", Self::PREFIX))?;
-        // Most workers find a task done or taken, and need not disturb whoever has it.
-        let view = self.locks.inspect(&name).await?;
-        if let Some(Record::Done(done)) = record(&view)? {
+        // Most workers find a task done, and need no lock for that.
+        if let Some(Record::Done(done)) = record(&self.locks.inspect(&name).await?)? {
             return Ok(ClaimedTask::Done(done));
-        }
-        if view.is_locked() {
-            return Ok(ClaimedTask::Busy);
         }
         let Some(guard) = self.locks.lock(&name).ttl(self.ttl).try_acquire().await? else {
             return Ok(ClaimedTask::Busy);

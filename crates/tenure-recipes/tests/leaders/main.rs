@@ -1,10 +1,12 @@
-//! Leaders that are killed and stopped as real processes: whoever leads next does so alone.
+//! Leaders and workers that are killed and stopped as real processes: whoever leads next does so
+//! alone, and whoever claims a task next knows that it was begun.
 //!
-//! `another_process` is what the candidates are; what they write down is judged by the history
-//! checker, the deadline of a term and the word of its end included.
+//! `another_process` is what the candidates and workers are; what candidates write down is judged by
+//! the history checker, the deadline of a term and the word of its end included.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod candidate;
+mod worker;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
 fn another_process() {
     if let Some(job) = Job::of_this_process() {
         candidate::campaign(&job, open(&job.store)).unwrap();
+    } else if let Ok(url) = std::env::var(worker::STORE) {
+        worker::work(open(&url));
     }
 }
 
@@ -77,6 +81,25 @@ fn a_hundred_forced_changes_never_let_two_lead_in_a_lease_table() {
     let server = PostgresSetup::new().start();
     server.psql(&tenure_backend_postgres::install_sql("tenure"));
     change_leaders(&server.url());
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    worker::crash(&format!("file://{}", dir.path().display()));
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_on_a_redis_server() {
+    let server = RedisSetup::new().start();
+    worker::crash(&server.url());
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_lease_table() {
+    let server = PostgresSetup::new().start();
+    server.psql(&tenure_backend_postgres::install_sql("tenure"));
+    worker::crash(&server.url());
 }
 
 /// Kills a leader, stops the next, and so on; then judges what all of them wrote down.

@@ -20,6 +20,7 @@ fn all() -> Vec<Rule> {
         rwlock::a_second_upgrader_is_refused_at_once_and_reads_on; Upgrade,
         rwlock::a_writer_that_becomes_a_reader_lets_readers_in_and_no_writer; Upgrade,
         rwlock::an_upgrade_that_is_dropped_gives_everything_back; Upgrade,
+        rwlock::who_cannot_upgrade_is_told_where_that_is_possible,
         semaphore::no_more_permits_are_held_than_there_are; Permits,
         semaphore::many_permits_are_taken_at_once_or_not_at_all; Permits,
         semaphore::those_who_count_otherwise_are_refused; Permits,
