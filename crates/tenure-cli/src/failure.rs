@@ -105,6 +105,11 @@ impl Failure {
             .help("is the disk full that it is written to?")
     }
 
+    /// Whether it may pass by itself: the store did not answer.
+    pub(crate) fn is_outage(&self) -> bool {
+        self.code == code::UNAVAILABLE
+    }
+
     /// Whether there is anything to tell, and anybody who would read it.
     pub(crate) fn is_silent(&self) -> bool {
         self.code == code::BROKEN_PIPE

@@ -152,7 +152,7 @@ impl MultiLock {
             let lost = taken.lost().await;
             Err(Error::from(lost).with_store(&self.locks.store()))
         };
-        or(lost, request.acquire()).await
+        or(request.acquire(), lost).await
     }
 }
 

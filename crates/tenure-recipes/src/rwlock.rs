@@ -170,19 +170,23 @@ impl RwLock {
     }
 
     fn need_upgrade(&self) -> Result<()> {
-        let locks = &self.place.locks;
-        need(locks, locks.capabilities().upgrade, "upgradable readers")
-            .map_err(|e| e.with_lock(&self.place.name))
+        need_upgrade(&self.place.locks, &self.place.name)
     }
 
     async fn acquire<M: Mode>(&self, wait: Option<Duration>) -> Result<RwGuard<M>> {
-        self.place.request(wait).seats(M::SEATS).acquire().await.map(RwGuard::of)
+        let guard = self.place.request(wait).seats(M::SEATS).acquire().await?;
+        Ok(RwGuard::of(guard, self.place.locks.clone()))
     }
 
     async fn try_acquire<M: Mode>(&self) -> Result<Option<RwGuard<M>>> {
         let guard = self.place.request(None).seats(M::SEATS).try_acquire().await?;
-        Ok(guard.map(RwGuard::of))
+        Ok(guard.map(|guard| RwGuard::of(guard, self.place.locks.clone())))
     }
+}
+
+fn need_upgrade(locks: &LockManager, name: &LockName) -> Result<()> {
+    need(locks, locks.capabilities().upgrade, "upgrade and downgrade")
+        .map_err(|e| e.with_lock(name))
 }
 
 mod mode {
@@ -222,6 +226,7 @@ use mode::{Mode, Read, Upgradable, Write};
 #[must_use = "dropping it releases the lock"]
 pub struct RwGuard<M> {
     guard: LockGuard,
+    locks: LockManager,
     mode: PhantomData<fn() -> M>,
 }
 
@@ -233,8 +238,12 @@ pub type UpgradableGuard = RwGuard<Upgradable>;
 pub type WriteGuard = RwGuard<Write>;
 
 impl<M> RwGuard<M> {
-    fn of(guard: LockGuard) -> Self {
-        Self { guard, mode: PhantomData }
+    fn of(guard: LockGuard, locks: LockManager) -> Self {
+        Self { guard, locks, mode: PhantomData }
+    }
+
+    fn becomes<N>(self) -> RwGuard<N> {
+        RwGuard::of(self.guard, self.locks)
     }
 
     /// Releases the lock and hands it on.
@@ -275,14 +284,14 @@ impl UpgradableGuard {
     /// If the future is dropped, the upgrade is withdrawn and the read lock released.
     pub async fn upgrade(mut self, wait: Option<Duration>) -> Result<WriteGuard, NotUpgraded> {
         match self.guard.upgrade(wait).await {
-            Ok(()) => Ok(RwGuard::of(self.guard)),
+            Ok(()) => Ok(self.becomes()),
             Err(error) => Err(NotUpgraded { guard: self, error }),
         }
     }
 
     /// Gives the right to ask for more away, and reads on.
     pub fn into_read(self) -> ReadGuard {
-        RwGuard::of(self.guard)
+        self.becomes()
     }
 }
 
@@ -296,7 +305,7 @@ impl WriteGuard {
     /// # Cancel safety
     /// If the future is dropped, the lock is released.
     pub async fn downgrade(self) -> Result<ReadGuard> {
-        self.downgraded().await.map(RwGuard::of)
+        self.downgraded().await
     }
 
     /// As [`WriteGuard::downgrade`], with the right to ask for more again.
@@ -307,12 +316,13 @@ impl WriteGuard {
     /// # Cancel safety
     /// If the future is dropped, the lock is released.
     pub async fn downgrade_to_upgradable(self) -> Result<UpgradableGuard> {
-        self.downgraded().await.map(RwGuard::of)
+        self.downgraded().await
     }
 
-    async fn downgraded(mut self) -> Result<LockGuard> {
+    async fn downgraded<M>(mut self) -> Result<RwGuard<M>> {
+        need_upgrade(&self.locks, self.guard.name())?;
         self.guard.downgrade(Seats::SHARED).await?;
-        Ok(self.guard)
+        Ok(self.becomes())
     }
 }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tenure_backend_memory::{Failure, MemoryBackend, Operation};
 use tenure_core::clock::{Clock, TestClock};
 use tenure_core::{ErrorKind, Fence, LockManager, LossReason};
-use tenure_recipes::{Election, MultiLock, RwLock, Semaphore, StoppedLeading};
+use tenure_recipes::{
+    ClaimedTask, Election, MultiLock, RwLock, Semaphore, StoppedLeading, TaskQueue,
+};
 
 const TTL: Duration = Duration::from_secs(30);
 /// How long a state is waited for that has to come.
@@ -48,7 +50,8 @@ fn a_leader_that_cannot_renew_stops_before_its_lease_can_end_whatever_it_is_busy
     clock.advance(deadline.since(clock.now()) - Duration::from_millis(1));
     assert!(leadership.is_valid());
     assert!(ends.try_recv().is_err());
-    clock.advance(Duration::from_millis(1));
+    // The keeper's timers are up to a tick late, about a millisecond.
+    clock.advance(Duration::from_millis(3));
     let (term, why) = ends.recv_timeout(PATIENCE).expect("the end of the term is told");
     assert_eq!(term, leadership.term());
     assert!(matches!(why, StoppedLeading::Lost(_)), "{why}");
@@ -91,7 +94,7 @@ async fn the_work_of_a_lost_term_is_dropped_and_a_store_that_fails_is_asked_agai
         if terms == 1 {
             failures.always(Operation::Renew, Failure::Hang);
             failures.always(Operation::Acquire, Failure::LostRequest);
-            moves.advance(leadership.deadlines().0.since(moves.now()));
+            moves.advance(leadership.deadlines().0.since(moves.now()) + Duration::from_millis(3));
             std::future::pending::<()>().await;
         }
         terms
@@ -184,7 +187,7 @@ async fn leases_of_permits_end_one_by_one() {
     clock.advance(TTL / 4);
     let late = semaphore.acquire().await.unwrap();
     backend.failures().always(Operation::Renew, Failure::Hang);
-    clock.advance(early.deadlines().0.since(clock.now()));
+    clock.advance(early.deadlines().0.since(clock.now()) + Duration::from_millis(3));
     assert!(!early.is_valid() && late.is_valid());
     let ended = early.lost().await;
     assert!(matches!(ended, LossReason::Expired | LossReason::StoreUnreachable), "{ended}");
@@ -202,4 +205,36 @@ async fn a_downgrade_that_nobody_answers_gives_the_lock_back() {
     clock.advance(Duration::from_millis(1));
     locks.close(PATIENCE).await.unwrap();
     lock.try_write().await.unwrap().expect("it was given back").release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_is_lost_is_sent_again_and_counts() {
+    let (locks, clock, backend) = still();
+    let tasks = TaskQueue::new(&locks).unwrap();
+    let ClaimedTask::Mine(task) = tasks.claim_task(1).await.unwrap() else { panic!("it is free") };
+    backend.failures().once(Operation::Other, Failure::LostReply);
+    backend.failures().once(Operation::Other, Failure::LostRequest);
+    let complete = tokio::task::spawn(async move { task.complete(&7).await });
+    while !complete.is_finished() {
+        clock.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    complete.await.unwrap().unwrap();
+    assert_eq!(tasks.completion(1).await.unwrap().unwrap().result, 7);
+}
+
+#[tokio::test]
+async fn a_task_whose_worker_is_silent_is_claimed_again_and_its_late_word_does_not_count() {
+    let (locks, clock, backend) = still();
+    let other = LockManager::builder(backend.clone()).clock(clock.clone()).build().unwrap();
+    let tasks = TaskQueue::new(&locks).unwrap();
+    let ClaimedTask::Mine(silent) = tasks.claim_task(1).await.unwrap() else { panic!("free") };
+    backend.failures().always(Operation::Renew, Failure::Hang);
+    clock.advance(TaskQueue::TTL + Duration::from_secs(1));
+    let tasks = TaskQueue::new(&other).unwrap();
+    let ClaimedTask::Mine(next) = tasks.claim_task(1).await.unwrap() else { panic!("free") };
+    assert_eq!((silent.attempt(), next.attempt()), (1, 2));
+    assert_eq!(silent.complete(&"late").await.unwrap_err().kind(), ErrorKind::Lost);
+    next.complete(&"second").await.unwrap();
+    assert_eq!(tasks.completion(1).await.unwrap().unwrap().attempt, 2);
 }

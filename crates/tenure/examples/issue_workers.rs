@@ -1,5 +1,5 @@
-//! Workers that share tasks: conflict strategies, signs of life, what a worker says of itself, and
-//! the numbers of all that.
+// Workers that share tasks: conflict strategies, signs of life, what a worker says of itself, and
+// the numbers of all that.
 
 use std::error::Error;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn acquire_lock(
 }
 
 #[tokio::main]
-pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
 

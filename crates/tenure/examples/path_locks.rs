@@ -1,8 +1,8 @@
-//! A SQL server's files, one writer each: paths as lock names, a ttl, an owner.
-//!
-//! `cargo run -p tenure --example path_locks -- postgres+advisory://` does the same by PostgreSQL's
-//! advisory locks, with the connection from `TENURE_LOCK_POSTGRES_CONNECTION`, `PGCONNECTION` or
-//! the `PG*` variables.
+// A SQL server's files, one writer each: paths as lock names, a ttl, an owner.
+//
+// `cargo run -p tenure --example path_locks -- postgres+advisory://` does the same by PostgreSQL's
+// advisory locks, with the connection from `TENURE_LOCK_POSTGRES_CONNECTION`, `PGCONNECTION` or
+// the `PG*` variables.
 
 use std::error::Error;
 use std::path::Path;
@@ -21,7 +21,7 @@ async fn try_acquire(
 }
 
 #[tokio::main]
-pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let here = format!("file://{}", dir.path().display());
     let store = std::env::args().nth(1).filter(|arg| arg.contains(':')).unwrap_or(here);

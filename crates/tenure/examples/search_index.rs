@@ -1,7 +1,5 @@
-//! Several writers of one search index: one lock in the index's own directory, taken around each
-//! write, or held for as long as the writer lives.
-
-#![allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
+// Several writers of one search index: one lock in the index's own directory, taken around each
+// write, or held for as long as the writer lives.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -46,7 +44,8 @@ impl LockedIndexer {
 }
 
 #[tokio::main]
-pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
+#[allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let mut writers = Vec::new();
     for n in 0..4 {

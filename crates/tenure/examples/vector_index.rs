@@ -1,7 +1,5 @@
-//! A vector index that many workers write: a lock per namespace, and a rebuild that happens once
-//! however many ask for it.
-
-#![allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
+// A vector index that many workers write: a lock per namespace, and a rebuild that happens once
+// however many ask for it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -59,7 +57,8 @@ impl VectorIndex {
 }
 
 #[tokio::main]
-pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
+#[allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let index = VectorIndex { locks: locks.clone() };

@@ -43,3 +43,9 @@ mod file {
     #[doc = include_str!("../../../docs/guide/README.md")]
     mod readme {}
 }
+
+#[cfg(all(feature = "memory", feature = "recipes"))]
+mod recipes {
+    #[doc = include_str!("../../../docs/guide/recipes.md")]
+    mod recipes_page {}
+}

@@ -1,36 +1,44 @@
-//! The examples are run as they stand.
+//! The programs in `examples/` do what they show.
+#![cfg(all(feature = "macros", feature = "file"))]
+#![allow(clippy::unwrap_used, reason = "a program that fails says why")]
 
-#![allow(
-    clippy::disallowed_methods,
-    unreachable_pub,
-    reason = "examples are programs of their own"
-)]
+/// The programs by their names, each run as a test.
+macro_rules! programs {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            include!(concat!("../examples/", stringify!($name), ".rs"));
 
-#[path = "../examples/issue_workers.rs"]
-mod issue_workers;
-#[path = "../examples/path_locks.rs"]
-mod path_locks;
-#[path = "../examples/search_index.rs"]
-mod search_index;
-#[path = "../examples/vector_index.rs"]
-mod vector_index;
+            #[test]
+            fn it_runs() {
+                main().unwrap();
+            }
+        })*
 
-#[test]
-fn the_workers_of_one_task_list_meet_in_every_way() {
-    issue_workers::main().unwrap();
+        #[test]
+        fn no_program_is_left_out() {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+            let mut files: Vec<_> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .filter(|file| file.ends_with(".rs"))
+                .collect();
+            files.sort();
+            assert_eq!(files, [$(concat!(stringify!($name), ".rs")),*]);
+        }
+    };
 }
 
-#[test]
-fn a_file_has_one_lock_by_all_its_spellings() {
-    path_locks::main().unwrap();
-}
-
-#[test]
-fn the_writers_of_one_index_lose_nothing() {
-    search_index::main().unwrap();
-}
-
-#[test]
-fn a_namespace_is_rebuilt_once() {
-    vector_index::main().unwrap();
-}
+programs!(
+    checkpoint,
+    compaction,
+    issue_workers,
+    leader,
+    path_locks,
+    read_write,
+    search_index,
+    semaphore,
+    several_locks,
+    stream_processor,
+    tasks,
+    vector_index,
+);

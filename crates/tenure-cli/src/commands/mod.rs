@@ -1,6 +1,7 @@
 //! What the commands do, one file each.
 
 mod doctor;
+mod elect;
 mod force;
 mod hold;
 mod install;
@@ -39,6 +40,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(&app, args).await,
+            Command::Elect(args) => elect::elect(&app, args).await,
             Command::Acquire(args) => token::acquire(&app, args).await,
             Command::Renew(args) => token::renew(&app, args).await,
             Command::Release(args) => token::release(&app, args).await,

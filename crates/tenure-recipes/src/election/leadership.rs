@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tenure_core::{Fence, LockGuard, LockManager, LockWatch, LossReason, NotReleased, Result};
+use tenure_core::{Error, Fence, LockGuard, LockWatch, LossReason, NotReleased, Result};
 
 use super::notice::{Callbacks, Notice};
-use crate::support::{KEEP, need};
+use crate::support::KEEP;
 
 /// Why a term is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,18 +41,18 @@ pub struct Leadership {
     // Dropped first: the end is told before the lock is released.
     notice: Notice,
     guard: LockGuard,
-    locks: LockManager,
+    cannot_proclaim: Option<Error>,
     proclaimed: AtomicBool,
 }
 
 impl Leadership {
     pub(super) fn begin(
-        locks: &LockManager,
         guard: LockGuard,
+        cannot_proclaim: Option<Error>,
         callbacks: &Callbacks,
     ) -> Result<Self> {
         let notice = Notice::begin(&guard, callbacks)?;
-        Ok(Self { notice, guard, locks: locks.clone(), proclaimed: AtomicBool::new(false) })
+        Ok(Self { notice, guard, cannot_proclaim, proclaimed: AtomicBool::new(false) })
     }
 
     /// The term: a number that only grows from leader to leader, and the fencing token of what it
@@ -76,8 +76,9 @@ impl Leadership {
     /// # Cancel safety
     /// If the future is dropped, the value may or may not have been written.
     pub async fn proclaim(&self, value: impl Into<Proclamation>) -> Result<()> {
-        let can = self.locks.capabilities().value_max.is_some();
-        need(&self.locks, can, "proclaimed values").map_err(|e| e.with_lock(self.name()))?;
+        if let Some(error) = &self.cannot_proclaim {
+            return Err(error.clone());
+        }
         self.proclaimed.store(true, Ordering::Relaxed);
         self.guard.set_value(value.into().0, KEEP).await
     }

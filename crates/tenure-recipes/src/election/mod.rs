@@ -21,7 +21,7 @@ use tenure_core::{
 pub use leadership::{Leadership, StoppedLeading};
 pub use observe::{Leader, Observer};
 
-use crate::support::Place;
+use crate::support::{Place, need};
 use notice::Callbacks;
 
 /// A candidate of an election; cheap to clone, and leads nothing by itself.
@@ -120,6 +120,15 @@ impl Election {
         &self.place.name
     }
 
+    /// Says whether a leader can proclaim a value on this store. Asks nobody.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming stores that can.
+    pub fn can_proclaim(&self) -> Result<()> {
+        let can = self.place.locks.capabilities().value_max.is_some();
+        need(&self.place.locks, can, "proclaimed values").map_err(|e| e.with_lock(self.name()))
+    }
+
     /// Waits, for ever, and leads.
     ///
     /// # Errors
@@ -165,7 +174,7 @@ impl Election {
         if guard.name() != self.name() || !guard.seats().is_all() {
             return Err(Error::new(ErrorKind::Invalid, "a leader holds its election's lock alone"));
         }
-        Leadership::begin(&self.place.locks, guard, &self.callbacks)
+        Leadership::begin(guard, self.can_proclaim().err(), &self.callbacks)
     }
 
     /// Campaigns again and again, and does `work` in each term; answers what the first `work`

@@ -7,6 +7,7 @@ mod election;
 mod multi;
 mod rwlock;
 mod semaphore;
+mod work;
 
 use stage::{Lacks, Rule, Store, rules};
 
@@ -19,6 +20,7 @@ fn all() -> Vec<Rule> {
         rwlock::a_second_upgrader_is_refused_at_once_and_reads_on; Upgrade,
         rwlock::a_writer_that_becomes_a_reader_lets_readers_in_and_no_writer; Upgrade,
         rwlock::an_upgrade_that_is_dropped_gives_everything_back; Upgrade,
+        rwlock::who_cannot_upgrade_is_told_where_that_is_possible,
         semaphore::no_more_permits_are_held_than_there_are; Permits,
         semaphore::many_permits_are_taken_at_once_or_not_at_all; Permits,
         semaphore::those_who_count_otherwise_are_refused; Permits,
@@ -37,6 +39,15 @@ fn all() -> Vec<Rule> {
         election::each_term_is_told_to_begin_and_to_end_once,
         election::a_leader_that_lost_its_term_campaigns_again,
         election::a_lock_that_is_not_the_elections_makes_no_term,
+        work::a_second_worker_sees_that_the_checkpoint_is_done; Values,
+        work::old_checkpoints_are_handed_out_to_be_removed_until_a_job_succeeds; Values,
+        work::a_worker_that_lost_the_lock_makes_no_checkpoint; Values,
+        work::a_value_that_is_no_list_of_checkpoints_is_left_alone; Values,
+        work::a_partition_is_compacted_by_one_worker_at_a_time,
+        work::of_many_workers_each_task_is_done_by_one; Values,
+        work::a_task_that_is_done_is_seen_to_be_done; Values,
+        work::a_task_that_was_given_up_is_claimed_again_with_a_higher_attempt; Values,
+        work::those_who_lack_values_are_told_where_they_are,
     ]
 }
 

@@ -99,3 +99,21 @@ pub(crate) async fn an_upgrade_that_is_dropped_gives_everything_back(store: &Sto
     seen(&b, "rw/drop", |view| view.waiters.is_empty() && view.holders.len() == 1).await;
     other.release().await.unwrap();
 }
+
+pub(crate) async fn who_cannot_upgrade_is_told_where_that_is_possible(store: &Store) {
+    let locks = store.manager();
+    let lock = RwLock::new(&locks, "rw/lacks").unwrap();
+    if locks.capabilities().upgrade {
+        return lock.upgradable_read().await.unwrap().release().await.unwrap();
+    }
+    let errors = [
+        lock.upgradable_read().await.unwrap_err(),
+        lock.try_upgradable_read().await.unwrap_err(),
+        lock.write().await.unwrap().downgrade().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.help().unwrap().contains("postgres://"), "{:?}", error.help());
+    }
+    seen(&locks, "rw/lacks", |view| !view.is_locked()).await;
+}
