@@ -197,6 +197,13 @@ impl Course {
         };
     }
 
+    /// Looks once more, after a pause: whoever takes over may only just have been told to.
+    pub(super) fn look_again(&mut self) {
+        if matches!(self.at, At::Over(Verdict::Superseded { .. })) {
+            self.at = At::Claiming;
+        }
+    }
+
     /// What a record says to this caller; `None` if only the lock can tell.
     fn known(&self, found: Found) -> Option<Verdict> {
         let Found { note, same_request, mine } = found;

@@ -27,6 +27,11 @@ use super::record::{Note, Record, Stage};
 /// Under which name a holder's metadata carries the fingerprint of the call that it leads.
 const METADATA: &str = "once";
 
+/// How long a caller whose result was discarded waits before it looks for another one, at first and
+/// in the end.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_secs(1);
+
 /// One call, as its caller made it.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -52,6 +57,7 @@ struct Hand<T, E> {
     fence: Option<tenure_core::Fence>,
     waited: bool,
     until: Moment,
+    pause: Duration,
 }
 
 impl Once {
@@ -86,6 +92,7 @@ impl Once {
             fence: None,
             waited: false,
             until: self.until(),
+            pause: Duration::ZERO,
         };
         let mut work = Some(work);
         loop {
@@ -115,6 +122,10 @@ impl Once {
                     self.work(attempt, &mut hand, work).await
                 }
                 Ask::Leave(note) => self.leave(&call, note, &mut hand).await,
+                Ask::Over(Verdict::Superseded { .. }) if self.may_look_again(&mut hand).await => {
+                    course.look_again();
+                    continue;
+                }
                 Ask::Over(verdict) => return self.over(&call, verdict, hand).await,
             };
             course.hear(heard);
@@ -268,6 +279,17 @@ impl Once {
                 }
             }
         }
+    }
+
+    /// Waits for whoever may take over; `false` if that is no use any more.
+    async fn may_look_again<T, E>(&self, hand: &mut Hand<T, E>) -> bool {
+        let now = self.locks.clock().now();
+        if hand.error.is_some() || hand.until <= now {
+            return false;
+        }
+        hand.pause = (hand.pause * 2).clamp(LOOK_FIRST, LOOK_LAST);
+        self.locks.sleep_until(now.plus(hand.pause).min(hand.until)).await;
+        true
     }
 
     async fn over<T, E>(

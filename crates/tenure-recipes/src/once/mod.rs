@@ -30,7 +30,7 @@
 //!         .expect("nothing fails here");
 //!     assert_eq!((outcome.value, outcome.source), (175, expected));
 //! }
-//! # tenure_core::Result::Ok(())
+//! # Ok::<(), tenure_core::Error>(())
 //! # }).unwrap();
 //! ```
 //!
@@ -44,6 +44,8 @@ mod drive;
 mod fingerprint;
 mod key;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod operate;
 mod outcome;
 mod record;

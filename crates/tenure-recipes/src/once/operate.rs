@@ -91,7 +91,7 @@ impl Once {
     ///
     /// # Cancel safety
     /// If the future is dropped, the key may or may not be settled.
-    pub async fn settle<T: Serialize>(
+    pub async fn settle<T: Serialize + ?Sized>(
         &self,
         key: impl Into<Key>,
         fingerprint: Fingerprint,

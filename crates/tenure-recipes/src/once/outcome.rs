@@ -266,7 +266,7 @@ impl fmt::Display for State {
 /// What an operator found out about a call.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum Settled<'a, T> {
+pub enum Settled<'a, T: ?Sized> {
     /// It was done, and this is its result.
     Done(&'a T),
     /// It failed, and is not to be tried again while the failure is kept.
