@@ -10,12 +10,17 @@ use tenure::{Conflict, Fence, LockName};
 
 use crate::values;
 
+mod once;
+
+pub(crate) use self::once::{OnFailure, Once, Policy};
+
 const EXIT_CODES: &str = "\
 Exit codes:
-  of `run`: the command's own, or 128+n if signal n ended it
+  of `run`, `once`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
   75   not acquired (or as -E says)    79   the lock was lost, or is not held
+  76   `once`: somebody has to look what became of a command that may run only once
   126  cannot execute the command      127  command not found
 ";
 
@@ -58,6 +63,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Hold a lock while a command runs
     Run(Run),
+    /// Run a command once per key, and replay its output to everybody else
+    Once(Once),
     /// Acquire a lock that outlives this process, and print its token
     Acquire(Acquire),
     /// Renew a lock by its token

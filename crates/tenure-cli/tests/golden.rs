@@ -34,6 +34,7 @@ fn help() {
     golden("man-run-synopsis", synopsis);
     for command in [
         "run",
+        "once",
         "acquire",
         "renew",
         "release",

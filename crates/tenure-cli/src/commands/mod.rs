@@ -4,6 +4,7 @@ mod doctor;
 mod force;
 mod hold;
 mod key;
+mod once;
 mod run;
 mod shell;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(&app, args).await,
+            Command::Once(args) => once::once(&app, args).await,
             Command::Acquire(args) => token::acquire(&app, args).await,
             Command::Renew(args) => token::renew(&app, args).await,
             Command::Release(args) => token::release(&app, args).await,

@@ -31,6 +31,8 @@ const METADATA: &str = "once";
 /// in the end.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_secs(1);
+/// How long it looks for one that nobody has begun to make yet, however long it may wait.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// One call, as its caller made it.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ struct Hand<T, E> {
     fence: Option<tenure_core::Fence>,
     waited: bool,
     until: Moment,
+    /// Until when a caller looks again whose result was discarded, and how long it paused last.
+    looks_until: Option<Moment>,
     pause: Duration,
 }
 
@@ -92,6 +96,7 @@ impl Once {
             fence: None,
             waited: false,
             until: self.until(),
+            looks_until: None,
             pause: Duration::ZERO,
         };
         let mut work = Some(work);
@@ -284,11 +289,13 @@ impl Once {
     /// Waits for whoever may take over; `false` if that is no use any more.
     async fn may_look_again<T, E>(&self, hand: &mut Hand<T, E>) -> bool {
         let now = self.locks.clock().now();
-        if hand.error.is_some() || hand.until <= now {
+        let until = *hand.looks_until.get_or_insert(now.plus(LOOK_FOR));
+        let until = until.min(hand.until);
+        if hand.error.is_some() || until <= now {
             return false;
         }
         hand.pause = (hand.pause * 2).clamp(LOOK_FIRST, LOOK_LAST);
-        self.locks.sleep_until(now.plus(hand.pause).min(hand.until)).await;
+        self.locks.sleep_until(now.plus(hand.pause).min(until)).await;
         true
     }
 
