@@ -42,11 +42,11 @@ impl Once {
         let note = record.note();
         status.fingerprint = Some(record.fp.clone());
         status.written = Some(kept.written);
-        status.keep_until = Some(kept.keep_until);
         if status.holder.is_some() {
             // What is kept is about to be replaced, or is that of the one who runs.
             return Ok(status);
         }
+        status.keep_until = Some(kept.keep_until);
         status.attempt = Some(note.attempt);
         status.message = record.message;
         status.state = match (note.stage, note.executions) {

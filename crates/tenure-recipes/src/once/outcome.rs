@@ -221,7 +221,7 @@ pub struct Status {
     pub result: Option<String>,
     /// When what is kept was written, by the store's clock.
     pub written: Option<Micros>,
-    /// Until when it is kept, by the same clock.
+    /// Until when it is kept, by the same clock; `None` while somebody runs it.
     pub keep_until: Option<Micros>,
 }
 

@@ -163,8 +163,26 @@ impl Call<'_> {
             keep_until: status.keep_until.and_then(time),
             exit_code,
         };
-        self.app.output.answer("once_status", &known, || table(self.args, &status, exit_code))?;
+        self.app.output.answer("once_status", &known, || self.table(&status, exit_code))?;
         Ok(0)
+    }
+
+    fn table(&self, status: &Status, exit_code: Option<u8>) -> String {
+        let mut rows = Vec::new();
+        let mut row = |what: &str, text: Option<String>| {
+            rows.extend(text.map(|text| vec![what.to_owned(), safe(&text)]));
+        };
+        row("key", Some(self.args.key.clone()));
+        row("lock", Some(self.name.to_string()));
+        row("state", Some(status.state.to_string()));
+        row("attempt", status.attempt.map(|n| n.to_string()));
+        row("exit code", exit_code.map(|n| n.to_string()));
+        row("failure", status.message.clone());
+        row("run by", status.holder.as_ref().map(ToString::to_string));
+        row("followers", (status.followers != 0).then(|| status.followers.to_string()));
+        row("written", status.written.map(|at| tenure::Utc(at).to_string()));
+        row("kept until", status.keep_until.map(|at| tenure::Utc(at).to_string()));
+        aligned(&rows)
     }
 
     pub(super) fn told_forgotten(&self, forgotten: bool) -> Outcome {
@@ -181,24 +199,6 @@ impl Call<'_> {
         })?;
         Ok(0)
     }
-}
-
-fn table(args: &args::Once, status: &Status, exit_code: Option<u8>) -> String {
-    let mut rows = vec![
-        vec!["key".to_owned(), safe(&args.key)],
-        vec!["state".to_owned(), status.state.to_string()],
-    ];
-    let mut row = |what: &str, text: Option<String>| {
-        rows.extend(text.map(|text| vec![what.to_owned(), safe(&text)]));
-    };
-    row("attempt", status.attempt.map(|n| n.to_string()));
-    row("exit code", exit_code.map(|n| n.to_string()));
-    row("failure", status.message.clone());
-    row("run by", status.holder.as_ref().map(ToString::to_string));
-    row("followers", (status.followers != 0).then(|| status.followers.to_string()));
-    row("written", status.written.map(|at| tenure::Utc(at).to_string()));
-    row("kept until", status.keep_until.map(|at| tenure::Utc(at).to_string()));
-    aligned(&rows)
 }
 
 /// An end without a result, as this program tells it.

@@ -52,6 +52,8 @@ pub(super) struct Captured {
     pub(super) stderr: Vec<u8>,
     /// It is too long to be kept: what was captured has been printed, and the rest is as it comes.
     pub(super) passes_through: bool,
+    /// Nobody wants it.
+    discards: bool,
 }
 
 /// Which of the two.
@@ -74,7 +76,15 @@ impl Stream {
 }
 
 impl Captured {
+    /// Takes whatever comes and keeps nothing of it.
+    pub(super) fn nothing() -> Self {
+        Self { discards: true, ..Self::default() }
+    }
+
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        if self.discards {
+            return;
+        }
         if self.passes_through {
             // Nobody reads it: the command goes on, as it would behind `tee`.
             let _ = stream.print(bytes);
@@ -118,11 +128,25 @@ impl Pipe {
         }
     }
 
-    /// Takes in what is there.
+    /// Takes in what was there when [`read_ready`](Self::read_ready) ended.
+    pub(super) fn take_in(&mut self, captured: &mut Captured) {
+        self.read(captured, |end, buffer| end.try_read(buffer));
+    }
+
+    /// Takes in all that was printed so far, whether or not the event loop has heard of it yet. For
+    /// the end: the event loop does not hear that nothing is left.
     pub(super) fn drain(&mut self, captured: &mut Captured) {
+        self.read(captured, |end, buffer| Ok(rustix::io::read(end, buffer)?));
+    }
+
+    fn read(
+        &mut self,
+        captured: &mut Captured,
+        some: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>,
+    ) {
         let mut buffer = [0; 8192];
         while let Some(end) = &self.end {
-            match end.try_read(&mut buffer) {
+            match some(end, &mut buffer) {
                 Ok(0) => self.end = None,
                 Ok(length) => captured.take(self.stream, &buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

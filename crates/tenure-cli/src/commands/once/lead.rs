@@ -75,8 +75,31 @@ impl Seen {
 
 /// A command under a lease that was lost, to be ended.
 pub(super) struct GivenUp {
-    child: Child,
+    running: Running,
     watch: LockWatch,
+}
+
+/// A command that runs, with the pipes that it prints into.
+struct Running {
+    child: Child,
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+impl Running {
+    /// Ends it. Its pipes stay open, or its last words would end it first.
+    async fn end(&mut self, grace: impl Future<Output = ()>) {
+        let Self { child, stdout, stderr } = self;
+        let mut end = std::pin::pin!(child.end(grace));
+        let mut nothing = Captured::nothing();
+        loop {
+            tokio::select! {
+                _ = &mut end => return,
+                () = stdout.read_ready() => stdout.take_in(&mut nothing),
+                () = stderr.read_ready() => stderr.take_in(&mut nothing),
+            }
+        }
+    }
 }
 
 /// Runs the command if this call leads.
@@ -109,25 +132,17 @@ impl<'a> Leader<'a> {
         let (child, stdout, stderr) =
             Child::spawn_captured(&self.args.command, &environment).map_err(Failed::NotRun)?;
         self.seen.runs.set(true);
-        let mut running =
-            Running { child: Some(child), watch, seen: &self.seen, give_up: &self.give_up };
         let cannot_watch = |e| Failed::NotRun(SpawnError::CannotWatch(e));
-        let mut stdout = Pipe::new(Stream::Stdout, stdout).map_err(cannot_watch)?;
-        let mut stderr = Pipe::new(Stream::Stderr, stderr).map_err(cannot_watch)?;
-        let mut captured = Captured::default();
-        let exit = loop {
-            let watch = &running.watch;
-            let child = running.child.as_mut().expect("it is ours until it is given up");
-            tokio::select! {
-                exit = child.wait(&mut signals, || watch.is_valid()) => break exit,
-                () = stdout.read_ready() => stdout.drain(&mut captured),
-                () = stderr.read_ready() => stderr.drain(&mut captured),
-            }
+        let stdout = Pipe::new(Stream::Stdout, stdout).map_err(cannot_watch)?;
+        let stderr = Pipe::new(Stream::Stderr, stderr).map_err(cannot_watch)?;
+        let mut held = Held {
+            running: Some(Running { child, stdout, stderr }),
+            watch,
+            seen: &self.seen,
+            give_up: &self.give_up,
         };
-        // What it printed is in the pipes by now; what its own children print later is theirs.
-        stdout.drain(&mut captured);
-        stderr.drain(&mut captured);
-        running.ended();
+        let mut captured = Captured::default();
+        let exit = held.wait(&mut signals, &mut captured).await;
         let ran = |captured: &Captured, exit_code| Ran {
             exit_code,
             stdout: Bytes(captured.stdout.clone()),
@@ -158,25 +173,39 @@ impl<'a> Leader<'a> {
 }
 
 /// A command that is given up when this is dropped before its end.
-struct Running<'a> {
-    child: Option<Child>,
+struct Held<'a> {
+    running: Option<Running>,
     watch: LockWatch,
     seen: &'a Seen,
     give_up: &'a UnboundedSender<GivenUp>,
 }
 
-impl Running<'_> {
-    fn ended(mut self) {
-        self.child = None;
+impl Held<'_> {
+    async fn wait(&mut self, signals: &mut Signals, captured: &mut Captured) -> Exit {
+        let watch = &self.watch;
+        let running = self.running.as_mut().expect("it is ours until it is given up");
+        let Running { child, stdout, stderr } = running;
+        let exit = loop {
+            tokio::select! {
+                exit = child.wait(signals, || watch.is_valid()) => break exit,
+                () = stdout.read_ready() => stdout.take_in(captured),
+                () = stderr.read_ready() => stderr.take_in(captured),
+            }
+        };
+        // What it printed is in the pipes by now; what its own children print later is theirs.
+        stdout.drain(captured);
+        stderr.drain(captured);
+        self.running = None;
         self.seen.runs.set(false);
+        exit
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
+        let Some(running) = self.running.take() else { return };
         // Nobody listens only when the whole program ends, and the command with it.
-        let _ = self.give_up.send(GivenUp { child, watch: self.watch.clone() });
+        let _ = self.give_up.send(GivenUp { running, watch: self.watch.clone() });
     }
 }
 
@@ -188,7 +217,7 @@ pub(super) async fn end_what_is_given_up(
     given_up: &mut UnboundedReceiver<GivenUp>,
     seen: &Seen,
 ) {
-    while let Some(GivenUp { mut child, watch }) = given_up.recv().await {
+    while let Some(GivenUp { mut running, watch }) = given_up.recv().await {
         let (_, end) = watch.deadlines();
         let now = locks.clock().now();
         let kill_after = args.kill_after.or(app.config.kill_after).unwrap_or(KILL_AFTER);
@@ -203,7 +232,7 @@ pub(super) async fn end_what_is_given_up(
                 locks.sleep_until(kill_at).await;
             }
         };
-        child.end(grace).await;
+        running.end(grace).await;
         seen.runs.set(false);
     }
 }
