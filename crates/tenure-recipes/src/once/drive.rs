@@ -18,9 +18,9 @@ use tenure_core::{
 };
 
 use super::Once;
-use super::config::{Executions, IdempotencyConfig};
 use super::course::{Ask, Course, Found, Heard, Rules, Verdict};
 use super::fingerprint::Fingerprint;
+use super::keep::{Unkeepable, keep, kept_bytes};
 use super::outcome::{Attempt, OnceError, Outcome, Source};
 use super::record::{Note, Record, Stage};
 
@@ -50,6 +50,8 @@ struct Hand<T, E> {
     /// The own result, and the bytes of it that are kept.
     own: Option<(T, Vec<u8>)>,
     error: Option<E>,
+    /// The attempt that this call ran.
+    attempt: u32,
     unkeepable: Option<OnceError<E>>,
     /// What a failure is kept as, in words.
     message: Option<String>,
@@ -89,6 +91,7 @@ impl Once {
             seen: None,
             own: None,
             error: None,
+            attempt: 0,
             unkeepable: None,
             message: None,
             store_error: None,
@@ -101,40 +104,72 @@ impl Once {
         };
         let mut work = Some(work);
         loop {
-            let heard = match course.ask() {
-                Ask::Claim => self.claim(&call, &mut hand).await?,
-                Ask::Lock => {
-                    let until = hand.until;
-                    self.lock(&call, &mut hand, until).await?
-                }
-                Ask::TryLock => {
-                    let now = self.locks.clock().now();
-                    match self.lock(&call, &mut hand, now).await? {
-                        Heard::TimedOut => {
-                            hand.waited = true;
-                            Heard::Busy
-                        }
-                        heard => heard,
-                    }
-                }
-                Ask::Read => {
-                    let value = self.locks.inspect(call.name.clone()).await?.value;
-                    Heard::Record(value.map(|value| hand.see(&call, value)).transpose()?)
-                }
-                Ask::Write(note) => self.write(&call, note, &mut hand).await,
-                Ask::Work(attempt) => {
-                    let work = work.take().expect("a course works once");
-                    self.work(attempt, &mut hand, work).await
-                }
-                Ask::Leave(note) => self.leave(&call, note, &mut hand).await,
-                Ask::Over(Verdict::Superseded { .. }) if self.may_look_again(&mut hand).await => {
+            let ask = course.ask();
+            if let Ask::Over(verdict) = ask {
+                let lost = matches!(verdict, Verdict::Superseded { .. });
+                if lost && self.may_look_again(&mut hand).await {
                     course.look_again();
                     continue;
                 }
-                Ask::Over(verdict) => return self.over(&call, verdict, hand).await,
-            };
-            course.hear(heard);
+                return self.over(&call, verdict, hand).await;
+            }
+            match self.step(ask, &call, &mut hand, &mut work).await {
+                Ok(heard) => course.hear(heard),
+                Err(store) => {
+                    return Err(match hand.error {
+                        // What the work failed with says more than that nobody could be told.
+                        Some(error) => {
+                            OnceError::Failed { error, attempt: hand.attempt, is_final: false }
+                        }
+                        None => store.into(),
+                    });
+                }
+            }
         }
+    }
+
+    /// Does what the course asks for; an error is that of a store that could not be asked.
+    async fn step<T, E, F, W>(
+        &self,
+        ask: Ask,
+        call: &Call,
+        hand: &mut Hand<T, E>,
+        work: &mut Option<F>,
+    ) -> Result<Heard>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Display,
+        F: FnOnce(Attempt) -> W,
+        W: Future<Output = Result<T, E>>,
+    {
+        Ok(match ask {
+            Ask::Claim => self.claim(call, hand).await?,
+            Ask::Lock => {
+                let until = hand.until;
+                self.lock(call, hand, until).await?
+            }
+            Ask::TryLock => {
+                let now = self.locks.clock().now();
+                match self.lock(call, hand, now).await? {
+                    Heard::TimedOut => {
+                        hand.waited = true;
+                        Heard::Busy
+                    }
+                    heard => heard,
+                }
+            }
+            Ask::Read => {
+                let value = self.locks.inspect(call.name.clone()).await?.value;
+                Heard::Record(value.map(|value| hand.see(call, value)).transpose()?)
+            }
+            Ask::Write(note) => self.write(call, note, hand).await,
+            Ask::Work(attempt) => {
+                let work = work.take().expect("a course works once");
+                self.work(attempt, hand, work).await
+            }
+            Ask::Leave(note) => self.leave(call, note, hand).await,
+            Ask::Over(_) => unreachable!("the course is over before"),
+        })
     }
 
     async fn claim<T, E>(&self, call: &Call, hand: &mut Hand<T, E>) -> Result<Heard> {
@@ -217,6 +252,7 @@ impl Once {
     {
         let guard = hand.guard.as_ref().expect("a course works under the lock");
         hand.fence = Some(guard.fencing_token());
+        hand.attempt = number;
         self.metrics.began();
         let attempt = Attempt { number, watch: guard.watch() };
         let done = async { Ok(work(attempt).await) };
@@ -405,43 +441,6 @@ fn request_of(holder: &HolderView) -> Option<String> {
     let metadata = holder.details.metadata.as_deref()?;
     let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
     Some(metadata.get(METADATA)?.as_str()?.to_owned())
-}
-
-/// How long a record is kept.
-pub(super) fn keep(config: &IdempotencyConfig, note: Note) -> Duration {
-    let once = note.executions == Executions::AtMostOnce;
-    match note.stage {
-        // What may run only once must not be forgotten before somebody has looked.
-        Stage::Unknown => IdempotencyConfig::KEEP_MAX,
-        Stage::InProgress if once => IdempotencyConfig::KEEP_MAX,
-        // It is only there to count attempts.
-        Stage::InProgress => config.ttl.max(config.in_progress_ttl.saturating_mul(4)),
-        Stage::Done => config.ttl,
-        Stage::Failed | Stage::FailedRetry if once => config.fail_ttl.max(config.ttl),
-        Stage::Failed | Stage::FailedRetry => config.fail_ttl,
-    }
-}
-
-/// Why a result cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unkeepable {
-    #[error("the result is {len} bytes of JSON long, at most {max} are kept")]
-    TooLong { len: usize, max: usize },
-    #[error("the result cannot be read back from JSON: {0}")]
-    Unreadable(serde_json::Error),
-}
-
-/// A result as JSON that reads back as what it was: whoever follows has to.
-pub(super) fn kept_bytes<T>(value: &T, max: usize) -> Result<Vec<u8>, Unkeepable>
-where
-    T: Serialize + DeserializeOwned,
-{
-    let bytes = serde_json::to_vec(value).map_err(Unkeepable::Unreadable)?;
-    if max < bytes.len() {
-        return Err(Unkeepable::TooLong { len: bytes.len(), max });
-    }
-    serde_json::from_slice::<T>(&bytes).map_err(Unkeepable::Unreadable)?;
-    Ok(bytes)
 }
 
 /// Tells a waiting claim that somebody works on another request.

@@ -46,6 +46,7 @@ mod config;
 mod course;
 mod drive;
 mod fingerprint;
+mod keep;
 mod key;
 mod metrics;
 #[cfg(test)]

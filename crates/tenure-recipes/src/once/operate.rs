@@ -8,8 +8,9 @@ use tenure_core::{LockGuard, LockName, Result};
 
 use super::Once;
 use super::config::Executions;
-use super::drive::{keep, running_attempt};
+use super::drive::running_attempt;
 use super::fingerprint::Fingerprint;
+use super::keep::keep;
 use super::key::Key;
 use super::outcome::{OnceError, Settled, State, Status};
 use super::record::{Note, Record, Stage};

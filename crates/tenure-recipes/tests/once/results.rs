@@ -84,6 +84,8 @@ pub(crate) async fn all_who_wait_get_the_one_result_at_once(stage: &Stage) {
     end.send(()).unwrap();
     let (outcome, released) = leader.await.unwrap();
     assert_eq!((outcome.value.as_str(), outcome.source), ("found", Source::Executed));
+    // The release has answered all of them: nobody is left in the queue to be served next.
+    assert_eq!(once.status("slow").await.unwrap().followers, 0);
     let mut last = Duration::ZERO;
     for follower in followers {
         let (outcome, at) = follower.await.unwrap();
