@@ -59,6 +59,8 @@ struct Hand<T, E> {
     lost: LossReason,
     /// The fence under which this call ran its work.
     fence: Option<tenure_core::Fence>,
+    /// The fence under which the end of its work was offered last.
+    left_under: Option<tenure_core::Fence>,
     waited: bool,
     until: Moment,
     /// Until when a caller looks again whose result was discarded, and how long it paused last.
@@ -97,6 +99,7 @@ impl Once {
             store_error: None,
             lost: LossReason::Expired,
             fence: None,
+            left_under: None,
             waited: false,
             until: self.until(),
             looks_until: None,
@@ -290,6 +293,9 @@ impl Once {
 
     async fn leave<T, E>(&self, call: &Call, note: Option<Note>, hand: &mut Hand<T, E>) -> Heard {
         let guard = hand.guard.take().expect("a course leaves what it holds");
+        if hand.fence.is_some() && note.is_some() {
+            hand.left_under = Some(guard.fencing_token());
+        }
         let released = match note {
             None => guard.release().await,
             Some(note) => {
@@ -421,7 +427,7 @@ impl<T, E> Hand<T, E> {
         let found = Found {
             note: record.note(),
             same_request: record.fp == call.fingerprint.to_hex(),
-            mine: self.fence == Some(value.fence),
+            mine: [self.fence, self.left_under].contains(&Some(value.fence)),
         };
         self.seen = Some((record, value));
         Ok(found)

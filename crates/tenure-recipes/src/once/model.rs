@@ -101,6 +101,7 @@ const NEVER_BEGAN: Landmark =
     ("an attempt never began", |w| ends(w, |v| matches!(v, Verdict::NeverBegan)));
 const STILL_RUNNING: Landmark =
     ("a wait was over", |w| ends(w, |v| matches!(v, Verdict::StillRunning)));
+const RESCUED: Landmark = ("an end that was not heard of was offered again", |w| w.rescued);
 const ALL_ATTEMPTS: Landmark = ("all attempts were used", |w| w.begun.len() == 3);
 
 /// Goes through every state, and past the landmarks.
@@ -156,7 +157,7 @@ fn lost_answers_and_crashes_leave_one_result() {
     let small = Menu { lost_answers: 1, crashes: 1, ..Menu::new(2) };
     let big = Menu { lost_answers: 1, crashes: 1, lapses: 1, ..Menu::new(3) };
     let menu = if full() { big } else { small };
-    check(Menu { what: "lost answers", ..menu }, &[TAKEN_OVER, FOLLOWED, NEVER_BEGAN]);
+    check(Menu { what: "lost answers", ..menu }, &[TAKEN_OVER, FOLLOWED, NEVER_BEGAN, RESCUED]);
 }
 
 #[test]

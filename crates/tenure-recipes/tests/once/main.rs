@@ -6,6 +6,7 @@
 
 mod stage;
 
+mod interruptions;
 mod leaders;
 mod operators;
 mod processes;

@@ -76,6 +76,7 @@ pub(crate) struct Worker {
     /// The fence of what it holds or held last, and that under which it worked.
     fence: Fence,
     worked_under: Option<Fence>,
+    left_under: Option<Fence>,
     dead: bool,
 }
 
@@ -124,6 +125,8 @@ pub(super) struct World {
     pub(super) begun: Vec<(u32, Fence)>,
     /// Whether an end came too late.
     pub(super) refused: bool,
+    /// Whether the end of an attempt was accepted under a later grant than that of its work.
+    pub(super) rescued: bool,
     /// Tokens whose release was not answered: the janitor sends it, without a value.
     janitor: Vec<MemberId>,
     lapses: u8,
@@ -149,6 +152,7 @@ impl World {
             works: false,
             fence: Fence::ZERO,
             worked_under: None,
+            left_under: None,
             dead: false,
         });
         Self {
@@ -157,6 +161,7 @@ impl World {
             accepted: Vec::new(),
             begun: Vec::new(),
             refused: false,
+            rescued: false,
             janitor: Vec::new(),
             lapses: menu.lapses,
             lost_answers: menu.lost_answers,
@@ -252,6 +257,8 @@ impl World {
                 if takes_place {
                     self.does(menu, n);
                 } else if leaves {
+                    let worker = self.worker_mut(n);
+                    worker.left_under = worker.worked_under.map(|_| worker.fence);
                     self.janitor.push(member);
                 }
                 self.hears(n, Heard::Unsure);
@@ -323,7 +330,16 @@ impl World {
                 worker.worked_under = Some(worker.fence);
                 None
             }
-            Ask::Leave(note) => Some(self.leaves(menu, worker.member(true), note)),
+            Ask::Leave(note) => {
+                if worker.worked_under.is_some() && note.is_some() {
+                    self.worker_mut(n).left_under = Some(worker.fence);
+                }
+                let heard = self.leaves(menu, worker.member(true), note);
+                let own = note.is_some_and(|note| note.stage == Stage::Done);
+                self.rescued |=
+                    own && heard == Heard::Done && worker.worked_under < Some(worker.fence);
+                Some(heard)
+            }
             Ask::Over(_) => None,
         }
     }
@@ -387,7 +403,8 @@ impl World {
 
     fn found(&self, n: u8, bytes: &[u8], fence: Fence) -> Found {
         let (record, _) = Record::decode(bytes).expect("the courses wrote it");
-        let mine = self.worker(n).worked_under == Some(fence);
+        let worker = self.worker(n);
+        let mine = [worker.worked_under, worker.left_under].contains(&Some(fence));
         Found { note: record.note(), same_request: true, mine }
     }
 
