@@ -10,12 +10,17 @@ use tenure::{Conflict, Fence, LockName};
 
 use crate::values;
 
+mod once;
+
+pub(crate) use self::once::{OnFailure, Once, Policy};
+
 const EXIT_CODES: &str = "\
 Exit codes:
-  of `run` and `elect`: the command's own, or 128+n if signal n ended it
+  of `run`, `once` and `elect`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
   75   not acquired (or as -E says)    79   the lock was lost, or is not held
+  76   `once`: somebody has to look what became of a command that may run only once
   126  cannot execute the command      127  command not found
 ";
 
@@ -60,6 +65,9 @@ pub(crate) enum Command {
     Run(Run),
     /// Run a command only while this process is the leader
     Elect(Elect),
+
+    /// Run a command once per key, and replay its output to everybody else
+    Once(Once),
     /// Acquire a lock that outlives this process, and print its token
     Acquire(Acquire),
     /// Renew a lock by its token

@@ -35,6 +35,7 @@ fn help() {
     for command in [
         "run",
         "elect",
+        "once",
         "acquire",
         "renew",
         "release",

@@ -6,6 +6,7 @@ mod force;
 mod hold;
 mod install;
 mod key;
+mod once;
 mod run;
 mod shell;
 mod status;
@@ -41,6 +42,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
         match command {
             Command::Run(args) => run::run(&app, args).await,
             Command::Elect(args) => elect::elect(&app, args).await,
+            Command::Once(args) => once::once(&app, args).await,
             Command::Acquire(args) => token::acquire(&app, args).await,
             Command::Renew(args) => token::renew(&app, args).await,
             Command::Release(args) => token::release(&app, args).await,

@@ -11,6 +11,9 @@
 use super::config::Executions;
 use super::record::{Note, Stage};
 
+/// How often an end is offered again that the store did not take, or did not say that it took.
+const END_TRIES: u8 = 3;
+
 /// What a caller brings along.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rules {
@@ -75,7 +78,7 @@ pub(super) struct Found {
     pub(super) note: Note,
     /// Whether its fingerprint is the caller's.
     pub(super) same_request: bool,
-    /// Whether it was written under the caller's own latest grant.
+    /// Whether it was written under the grant of the caller's own work, or of its end.
     pub(super) mine: bool,
 }
 
@@ -142,7 +145,17 @@ pub(super) struct Course {
     at: At,
     /// The attempt whose work this call has run and whose end was not accepted. Its work is used
     /// up: it can only look what others found.
-    spent: Option<u32>,
+    spent: Option<Spent>,
+}
+
+/// An attempt that is over and whose end was not accepted yet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Spent {
+    attempt: u32,
+    /// What its work came to, if it ended; it can still be accepted as long as nobody else has begun.
+    end: Option<(Note, Verdict)>,
+    /// How often that was tried.
+    tries: u8,
 }
 
 impl Course {
@@ -197,6 +210,13 @@ impl Course {
         };
     }
 
+    /// Looks once more, after a pause: whoever takes over may only just have been told to.
+    pub(super) fn look_again(&mut self) {
+        if matches!(self.at, At::Over(Verdict::Superseded { .. })) {
+            self.at = At::Claiming;
+        }
+    }
+
     /// What a record says to this caller; `None` if only the lock can tell.
     fn known(&self, found: Found) -> Option<Verdict> {
         let Found { note, same_request, mine } = found;
@@ -204,7 +224,7 @@ impl Course {
         if !same_request {
             return Some(Verdict::Conflict);
         }
-        let own = mine && self.spent == Some(attempt);
+        let own = mine && self.spent.is_some_and(|spent| spent.attempt == attempt);
         match note.stage {
             Stage::Done if own => Some(Verdict::Mine { attempt }),
             Stage::Done => Some(Verdict::Theirs { attempt }),
@@ -222,6 +242,14 @@ impl Course {
     /// With the lock in hand, and this record under it.
     fn decide(&self, found: Found) -> At {
         let attempt = found.note.attempt;
+        if let Some(Spent { attempt: own, end: Some((note, then)), .. }) = self.spent
+            && found.mine
+            && own == attempt
+            && found.note.stage == Stage::InProgress
+        {
+            // Our mark is the last one, and we have the lock: nobody has begun since, and nobody can.
+            return At::Leaving { note: Some(note), then };
+        }
         if self.rules.forced && self.spent.is_none() {
             return self.lead(attempt.saturating_add(1));
         }
@@ -245,7 +273,9 @@ impl Course {
     fn lead(&self, attempt: u32) -> At {
         match self.spent {
             None => At::Beginning { attempt },
-            Some(spent) => At::Leaving { note: None, then: Verdict::Superseded { attempt: spent } },
+            Some(spent) => {
+                At::Leaving { note: None, then: Verdict::Superseded { attempt: spent.attempt } }
+            }
         }
     }
 
@@ -256,7 +286,7 @@ impl Course {
             Heard::WorkFailed if is_final => (Stage::Failed, Verdict::Failed { attempt, is_final }),
             Heard::WorkFailed => (Stage::FailedRetry, Verdict::Failed { attempt, is_final }),
             Heard::Unkeepable => (Stage::Failed, Verdict::Unkeepable { attempt }),
-            _ => return self.look(attempt),
+            _ => return self.look(attempt, None),
         };
         At::Leaving { note: Some(self.note(stage, attempt)), then }
     }
@@ -266,7 +296,7 @@ impl Course {
         match then {
             Verdict::Mine { attempt }
             | Verdict::Failed { attempt, .. }
-            | Verdict::Unkeepable { attempt } => self.look(attempt),
+            | Verdict::Unkeepable { attempt } => self.look(attempt, note.map(|note| (note, then))),
             // What was to be written was only what had been found; somebody else may find it, or more.
             Verdict::KeptFailure { .. } | Verdict::Indeterminate { .. } if note.is_some() => {
                 At::Claiming
@@ -275,14 +305,16 @@ impl Course {
         }
     }
 
-    fn look(&mut self, attempt: u32) -> At {
-        self.spent = Some(attempt);
+    fn look(&mut self, attempt: u32, end: Option<(Note, Verdict)>) -> At {
+        let tries = self.spent.map_or(0, |spent| spent.tries) + 1;
+        let end = end.filter(|_| tries <= END_TRIES);
+        self.spent = Some(Spent { attempt, end, tries });
         At::Claiming
     }
 
     fn timed_out(&self) -> Verdict {
         match self.spent {
-            Some(attempt) => Verdict::Superseded { attempt },
+            Some(Spent { attempt, .. }) => Verdict::Superseded { attempt },
             None => Verdict::StillRunning,
         }
     }

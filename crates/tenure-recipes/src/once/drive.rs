@@ -18,14 +18,21 @@ use tenure_core::{
 };
 
 use super::Once;
-use super::config::{Executions, IdempotencyConfig};
 use super::course::{Ask, Course, Found, Heard, Rules, Verdict};
 use super::fingerprint::Fingerprint;
+use super::keep::{Unkeepable, keep, kept_bytes};
 use super::outcome::{Attempt, OnceError, Outcome, Source};
 use super::record::{Note, Record, Stage};
 
 /// Under which name a holder's metadata carries the fingerprint of the call that it leads.
 const METADATA: &str = "once";
+
+/// How long a caller whose result was discarded waits before it looks for another one, at first and
+/// in the end.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_secs(1);
+/// How long it looks for one that nobody has begun to make yet, however long it may wait.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// One call, as its caller made it.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ struct Hand<T, E> {
     /// The own result, and the bytes of it that are kept.
     own: Option<(T, Vec<u8>)>,
     error: Option<E>,
+    /// The attempt that this call ran.
+    attempt: u32,
     unkeepable: Option<OnceError<E>>,
     /// What a failure is kept as, in words.
     message: Option<String>,
@@ -50,8 +59,13 @@ struct Hand<T, E> {
     lost: LossReason,
     /// The fence under which this call ran its work.
     fence: Option<tenure_core::Fence>,
+    /// The fence under which the end of its work was offered last.
+    left_under: Option<tenure_core::Fence>,
     waited: bool,
     until: Moment,
+    /// Until when a caller looks again whose result was discarded, and how long it paused last.
+    looks_until: Option<Moment>,
+    pause: Duration,
 }
 
 impl Once {
@@ -79,46 +93,86 @@ impl Once {
             seen: None,
             own: None,
             error: None,
+            attempt: 0,
             unkeepable: None,
             message: None,
             store_error: None,
             lost: LossReason::Expired,
             fence: None,
+            left_under: None,
             waited: false,
             until: self.until(),
+            looks_until: None,
+            pause: Duration::ZERO,
         };
         let mut work = Some(work);
         loop {
-            let heard = match course.ask() {
-                Ask::Claim => self.claim(&call, &mut hand).await?,
-                Ask::Lock => {
-                    let until = hand.until;
-                    self.lock(&call, &mut hand, until).await?
+            let ask = course.ask();
+            if let Ask::Over(verdict) = ask {
+                let lost = matches!(verdict, Verdict::Superseded { .. });
+                if lost && self.may_look_again(&mut hand).await {
+                    course.look_again();
+                    continue;
                 }
-                Ask::TryLock => {
-                    let now = self.locks.clock().now();
-                    match self.lock(&call, &mut hand, now).await? {
-                        Heard::TimedOut => {
-                            hand.waited = true;
-                            Heard::Busy
+                return self.over(&call, verdict, hand).await;
+            }
+            match self.step(ask, &call, &mut hand, &mut work).await {
+                Ok(heard) => course.hear(heard),
+                Err(store) => {
+                    return Err(match hand.error {
+                        // What the work failed with says more than that nobody could be told.
+                        Some(error) => {
+                            OnceError::Failed { error, attempt: hand.attempt, is_final: false }
                         }
-                        heard => heard,
-                    }
+                        None => store.into(),
+                    });
                 }
-                Ask::Read => {
-                    let value = self.locks.inspect(call.name.clone()).await?.value;
-                    Heard::Record(value.map(|value| hand.see(&call, value)).transpose()?)
-                }
-                Ask::Write(note) => self.write(&call, note, &mut hand).await,
-                Ask::Work(attempt) => {
-                    let work = work.take().expect("a course works once");
-                    self.work(attempt, &mut hand, work).await
-                }
-                Ask::Leave(note) => self.leave(&call, note, &mut hand).await,
-                Ask::Over(verdict) => return self.over(&call, verdict, hand).await,
-            };
-            course.hear(heard);
+            }
         }
+    }
+
+    /// Does what the course asks for; an error is that of a store that could not be asked.
+    async fn step<T, E, F, W>(
+        &self,
+        ask: Ask,
+        call: &Call,
+        hand: &mut Hand<T, E>,
+        work: &mut Option<F>,
+    ) -> Result<Heard>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Display,
+        F: FnOnce(Attempt) -> W,
+        W: Future<Output = Result<T, E>>,
+    {
+        Ok(match ask {
+            Ask::Claim => self.claim(call, hand).await?,
+            Ask::Lock => {
+                let until = hand.until;
+                self.lock(call, hand, until).await?
+            }
+            Ask::TryLock => {
+                let now = self.locks.clock().now();
+                match self.lock(call, hand, now).await? {
+                    Heard::TimedOut => {
+                        hand.waited = true;
+                        Heard::Busy
+                    }
+                    heard => heard,
+                }
+            }
+            Ask::Read => {
+                let value = self.locks.inspect(call.name.clone()).await?.value;
+                Heard::Record(value.map(|value| hand.see(call, value)).transpose()?)
+            }
+            Ask::Write(note) => self.write(call, note, hand).await,
+            Ask::Work(attempt) => {
+                let work = work.take().expect("a course works once");
+                self.work(attempt, hand, work).await
+            }
+            Ask::Leave(note) => self.leave(call, note, hand).await,
+            Ask::Over(_) => unreachable!("the course is over before"),
+        })
     }
 
     async fn claim<T, E>(&self, call: &Call, hand: &mut Hand<T, E>) -> Result<Heard> {
@@ -201,6 +255,7 @@ impl Once {
     {
         let guard = hand.guard.as_ref().expect("a course works under the lock");
         hand.fence = Some(guard.fencing_token());
+        hand.attempt = number;
         self.metrics.began();
         let attempt = Attempt { number, watch: guard.watch() };
         let done = async { Ok(work(attempt).await) };
@@ -238,6 +293,9 @@ impl Once {
 
     async fn leave<T, E>(&self, call: &Call, note: Option<Note>, hand: &mut Hand<T, E>) -> Heard {
         let guard = hand.guard.take().expect("a course leaves what it holds");
+        if hand.fence.is_some() && note.is_some() {
+            hand.left_under = Some(guard.fencing_token());
+        }
         let released = match note {
             None => guard.release().await,
             Some(note) => {
@@ -268,6 +326,19 @@ impl Once {
                 }
             }
         }
+    }
+
+    /// Waits for whoever may take over; `false` if that is no use any more.
+    async fn may_look_again<T, E>(&self, hand: &mut Hand<T, E>) -> bool {
+        let now = self.locks.clock().now();
+        let until = *hand.looks_until.get_or_insert(now.plus(LOOK_FOR));
+        let until = until.min(hand.until);
+        if hand.error.is_some() || until <= now {
+            return false;
+        }
+        hand.pause = (hand.pause * 2).clamp(LOOK_FIRST, LOOK_LAST);
+        self.locks.sleep_until(now.plus(hand.pause).min(until)).await;
+        true
     }
 
     async fn over<T, E>(
@@ -356,7 +427,7 @@ impl<T, E> Hand<T, E> {
         let found = Found {
             note: record.note(),
             same_request: record.fp == call.fingerprint.to_hex(),
-            mine: self.fence == Some(value.fence),
+            mine: [self.fence, self.left_under].contains(&Some(value.fence)),
         };
         self.seen = Some((record, value));
         Ok(found)
@@ -376,43 +447,6 @@ fn request_of(holder: &HolderView) -> Option<String> {
     let metadata = holder.details.metadata.as_deref()?;
     let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
     Some(metadata.get(METADATA)?.as_str()?.to_owned())
-}
-
-/// How long a record is kept.
-pub(super) fn keep(config: &IdempotencyConfig, note: Note) -> Duration {
-    let once = note.executions == Executions::AtMostOnce;
-    match note.stage {
-        // What may run only once must not be forgotten before somebody has looked.
-        Stage::Unknown => IdempotencyConfig::KEEP_MAX,
-        Stage::InProgress if once => IdempotencyConfig::KEEP_MAX,
-        // It is only there to count attempts.
-        Stage::InProgress => config.ttl.max(config.in_progress_ttl.saturating_mul(4)),
-        Stage::Done => config.ttl,
-        Stage::Failed | Stage::FailedRetry if once => config.fail_ttl.max(config.ttl),
-        Stage::Failed | Stage::FailedRetry => config.fail_ttl,
-    }
-}
-
-/// Why a result cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unkeepable {
-    #[error("the result is {len} bytes of JSON long, at most {max} are kept")]
-    TooLong { len: usize, max: usize },
-    #[error("the result cannot be read back from JSON: {0}")]
-    Unreadable(serde_json::Error),
-}
-
-/// A result as JSON that reads back as what it was: whoever follows has to.
-pub(super) fn kept_bytes<T>(value: &T, max: usize) -> Result<Vec<u8>, Unkeepable>
-where
-    T: Serialize + DeserializeOwned,
-{
-    let bytes = serde_json::to_vec(value).map_err(Unkeepable::Unreadable)?;
-    if max < bytes.len() {
-        return Err(Unkeepable::TooLong { len: bytes.len(), max });
-    }
-    serde_json::from_slice::<T>(&bytes).map_err(Unkeepable::Unreadable)?;
-    Ok(bytes)
 }
 
 /// Tells a waiting claim that somebody works on another request.

@@ -30,7 +30,7 @@
 //!         .expect("nothing fails here");
 //!     assert_eq!((outcome.value, outcome.source), (175, expected));
 //! }
-//! # tenure_core::Result::Ok(())
+//! # Ok::<(), tenure_core::Error>(())
 //! # }).unwrap();
 //! ```
 //!
@@ -38,12 +38,19 @@
 //! draft-ietf-httpapi-idempotency-key-header; waiting for somebody else's result is Go's
 //! `singleflight`, between processes and fenced.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/guide/once.md")]
+mod guide {}
+
 mod config;
 mod course;
 mod drive;
 mod fingerprint;
+mod keep;
 mod key;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod operate;
 mod outcome;
 mod record;

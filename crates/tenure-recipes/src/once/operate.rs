@@ -8,8 +8,9 @@ use tenure_core::{LockGuard, LockName, Result};
 
 use super::Once;
 use super::config::Executions;
-use super::drive::{keep, running_attempt};
+use super::drive::running_attempt;
 use super::fingerprint::Fingerprint;
+use super::keep::keep;
 use super::key::Key;
 use super::outcome::{OnceError, Settled, State, Status};
 use super::record::{Note, Record, Stage};
@@ -42,11 +43,11 @@ impl Once {
         let note = record.note();
         status.fingerprint = Some(record.fp.clone());
         status.written = Some(kept.written);
-        status.keep_until = Some(kept.keep_until);
         if status.holder.is_some() {
             // What is kept is about to be replaced, or is that of the one who runs.
             return Ok(status);
         }
+        status.keep_until = Some(kept.keep_until);
         status.attempt = Some(note.attempt);
         status.message = record.message;
         status.state = match (note.stage, note.executions) {
@@ -91,7 +92,7 @@ impl Once {
     ///
     /// # Cancel safety
     /// If the future is dropped, the key may or may not be settled.
-    pub async fn settle<T: Serialize>(
+    pub async fn settle<T: Serialize + ?Sized>(
         &self,
         key: impl Into<Key>,
         fingerprint: Fingerprint,

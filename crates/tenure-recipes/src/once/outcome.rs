@@ -221,7 +221,7 @@ pub struct Status {
     pub result: Option<String>,
     /// When what is kept was written, by the store's clock.
     pub written: Option<Micros>,
-    /// Until when it is kept, by the same clock.
+    /// Until when it is kept, by the same clock; `None` while somebody runs it.
     pub keep_until: Option<Micros>,
 }
 
@@ -266,7 +266,7 @@ impl fmt::Display for State {
 /// What an operator found out about a call.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum Settled<'a, T> {
+pub enum Settled<'a, T: ?Sized> {
     /// It was done, and this is its result.
     Done(&'a T),
     /// It failed, and is not to be tried again while the failure is kept.
