@@ -15,7 +15,7 @@ use tenure_core::{
 };
 
 use crate::admitted::Admitted;
-use crate::baton::{self, At};
+use crate::baton::{self, At, Next};
 use crate::config::FileConfig;
 use crate::error;
 use crate::heartbeat::{self, Beat, Found};
@@ -137,8 +137,8 @@ impl Register for FileRegister {
         })
     }
 
-    async fn swap(&self, name: &LockName, at: &Version, to: &[u8]) -> Swap {
-        let swapped = baton::swap(&self.room, &self.admitted, name, at, to);
+    async fn swap(&self, name: &LockName, at: &Version, to: &[u8], wakes: &[MemberId]) -> Swap {
+        let swapped = baton::swap(&self.room, &self.admitted, name, at, Next { to, wakes });
         if matches!(swapped, Swap::Won) && at.0.starts_with("absent") {
             self.count_creation();
         }
@@ -231,10 +231,7 @@ impl Register for FileRegister {
 
     async fn wake(&self, name: &LockName, members: &[MemberId]) {
         if let Ok(Some(dir)) = self.room.lock_dir(name) {
-            for member in members {
-                // Whoever is not reached looks by itself in the end.
-                let _ = platform::touch(&dir.fd, &layout::sign(*member));
-            }
+            baton::wake(&dir, members);
         }
     }
 
