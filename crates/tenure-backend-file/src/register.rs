@@ -156,11 +156,13 @@ impl Register for FileRegister {
             place = Some(dir.id);
         }
         self.admitted.note(&member.name, member.id, beat, place);
+        self.watcher.hold(&member.name, member.id);
         Ok(())
     }
 
     async fn dismiss(&self, name: &LockName, member: MemberId) {
         let is_mine = self.admitted.forget(name, member);
+        self.watcher.leave(member);
         if let Ok(Some(dir)) = self.room.lock_dir(name) {
             // What stays is litter: no record lists it.
             let _ = platform::unlink(&dir.fd, &layout::sign(member));
@@ -178,6 +180,8 @@ impl Register for FileRegister {
             None => false,
         };
         if rewritten {
+            // A lease may come from another process, as a token.
+            self.watcher.hold(&member.name, member.id);
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotHeld, "its sign of life was removed"))
