@@ -95,12 +95,21 @@ impl RedisConfig {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) =
             address.split_once("://").ok_or_else(|| invalid("it has no scheme and `://`"))?;
+        check_for_escapes(scheme, rest)?;
         let mut config = Self::default();
         let (mut files, mut db) = (Files::default(), None);
         // Sentinels have users of their own.
         let mut asked_as = (None, None);
+        let mut said = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                return Err(unescaped("it has a parameter that is none"));
+            }
+            if said.contains(&key) {
+                return Err(invalid(&format!("it has the parameter {key:?} twice")));
+            }
+            said.push(key);
             match key {
                 "prefix" => {
                     config.prefix = decoded(key, value)?;
@@ -311,7 +320,7 @@ fn with_parts(url: &str, password: Option<String>, db: Option<String>) -> Result
 
 fn node(url: &str) -> Result<ConnectionInfo> {
     // The library's own message may repeat the address with its password.
-    let info = url.into_connection_info().map_err(|_| invalid("host, port or database"))?;
+    let info = url.into_connection_info().map_err(|_| unescaped("host, port or database"))?;
     if !info.addr().is_supported() {
         return Err(invalid("this build has no TLS; it comes with the feature `tls`"));
     }
@@ -342,6 +351,28 @@ fn scheme(node: &ConnectionInfo) -> &'static str {
         ConnectionAddr::TcpTls { .. } => "rediss",
         _ => "redis",
     }
+}
+
+/// Refuses what a password may contain and an address does not, where it would be read as something
+/// else: another host would be asked.
+fn check_for_escapes(scheme: &str, rest: &str) -> Result<()> {
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    if rest.contains('#') {
+        return Err(unescaped("it has a `#`"));
+    }
+    if path.contains('@') && !scheme.ends_with("unix") {
+        return Err(unescaped("it has a `/` before its `@`"));
+    }
+    Ok(())
+}
+
+/// What is not understood may be a part of a password.
+fn unescaped(what: &str) -> Error {
+    invalid(what).with_help(
+        "in a user or password write `%2F` for `/`, `%40` for `@`, `%23` for `#`, `%3F` for `?`, \
+         `%25` for `%`, or keep the password in REDIS_PASSWORD, as it is; the address is \
+         `redis://:password@host:6379/0?prefix=locks:`",
+    )
 }
 
 pub(crate) fn invalid(what: &str) -> Error {
@@ -423,10 +454,21 @@ mod tests {
             "redis://:secret@h?db=3",
             "redis://h?sentinel_password=secret",
             "redis+sentinel://h/main?sentinel_password=%ffsecret",
+            "redis://:secret@h?prefix=a&prefix=b",
+            "redis://:secret@h?min_replicas=1&min_replicas=1",
+            "redis://:se/secret@h",
+            "redis://u:12#secret@h",
+            "redis://u:12/secret@h",
+            "redis://:se?secret@h",
         ] {
             let error = RedisConfig::parse(bad).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
+        for odd in ["redis://:a/b@h", "redis://u:1#b@h", "redis://:a?b@h", "redis://:a:b%@h:x"] {
+            let error = RedisConfig::parse(odd).expect_err(odd);
+            assert!(error.help().is_some_and(|help| help.contains("%2F")), "{odd}: {error}");
+        }
+        assert!(RedisConfig::parse("redis://:a%2Fb%40c%23@h?prefix=x").is_ok());
     }
 }

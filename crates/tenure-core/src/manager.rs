@@ -144,6 +144,9 @@ pub struct Health {
     pub latency: Duration,
     /// What went wrong, if it did not answer.
     pub error: Option<String>,
+    /// The same, for programs: its kind says whether the store is out of reach, or refused us.
+    #[serde(skip)]
+    pub cause: Option<Error>,
 }
 
 impl LockManager {
@@ -423,7 +426,8 @@ impl LockManager {
             store: self.inner.address(),
             up: answer.is_ok(),
             latency: clock.now().since(asked),
-            error: answer.err().map(|e| e.to_string()),
+            error: answer.as_ref().err().map(ToString::to_string),
+            cause: answer.err(),
         }
     }
 

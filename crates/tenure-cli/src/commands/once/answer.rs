@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use serde::Serialize;
-use tenure::{Fence, LockManager, LockName};
 use tenure::recipes::once::{OnceError, Outcome as Found, Source, Status};
+use tenure::{Fence, LockManager, LockName};
 
 use super::Call;
 use super::capture::Stream;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tenure::{LockManager, LockWatch};
 use tenure::recipes::once::Attempt;
+use tenure::{LockManager, LockWatch};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::capture::{Bytes, Captured, Pipe, Stream};
