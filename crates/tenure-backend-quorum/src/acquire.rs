@@ -155,7 +155,8 @@ impl<'a, V: Voter> Canvass<'a, V> {
             if late && matches!(&self.votes[voter], Some(Err(e)) if e.changed_nothing()) {
                 continue;
             }
-            let (ballot, how) = (self.ballot.clone(), Leave::Abandon { round: self.ballot.round, late });
+            let (ballot, how) =
+                (self.ballot.clone(), Leave::Abandon { round: self.ballot.round, late });
             asked.push(self.house.ask(voter, move |seat| async move {
                 seat.voter.leave(&ballot.name, ballot.member, how).await.map(drop)
             }));
@@ -174,11 +175,12 @@ impl<'a, V: Voter> Canvass<'a, V> {
     /// Whether it was lost because too many failed in a way that may be over: a connection that was lost
     /// is noticed by whoever uses it next.
     fn is_cut(&self) -> bool {
-        let may_be_over =
-            |vote: &Option<Result<Vote>>| vote.as_ref().is_none_or(|vote| match vote {
+        let may_be_over = |vote: &Option<Result<Vote>>| {
+            vote.as_ref().is_none_or(|vote| match vote {
                 Ok(_) => false,
                 Err(error) => error.kind().is_transient(),
-            });
+            })
+        };
         let failed = self.votes.iter().filter(|vote| may_be_over(vote)).count();
         let answered = self.votes.iter().flatten().filter(|vote| vote.is_ok()).count();
         answered < majority(self.votes.len()) && majority(self.votes.len()) <= answered + failed
@@ -270,7 +272,9 @@ impl<'a, V: Voter> Canvass<'a, V> {
                 longest.as_secs_f64()
             ),
         )
-        .with_help("wait that long: leases that they may have forgotten live for `max_ttl` at most"))
+        .with_help(
+            "wait that long: leases that they may have forgotten live for `max_ttl` at most",
+        ))
     }
 }
 

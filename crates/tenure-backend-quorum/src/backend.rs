@@ -8,9 +8,7 @@ use tenure_core::backend::{
     Value, Verdict,
 };
 use tenure_core::voter::Voter;
-use tenure_core::{
-    Capabilities, Error, ErrorKind, LockName, Recall, Result, Seats, View, Wakes,
-};
+use tenure_core::{Capabilities, Error, ErrorKind, LockName, Recall, Result, Seats, View, Wakes};
 
 use crate::house::House;
 use crate::{acquire, end, look, renew};

@@ -180,10 +180,7 @@ impl Election {
     /// Whether a voter's answer is awaited.
     #[must_use]
     pub fn awaits(&self, voter: usize) -> bool {
-        matches!(
-            self.stands[voter],
-            Stand::Asked | Stand::Given { raise: Raising::Asked, .. }
-        )
+        matches!(self.stands[voter], Stand::Asked | Stand::Given { raise: Raising::Asked, .. })
     }
 
     /// Whether a voter is bound to us, as far as is known.

@@ -89,9 +89,7 @@ pub(crate) async fn evict<V: Voter>(
     let after = look::seen(&house, &name).await?.view(name);
     match after.holders.is_empty() {
         true => Ok(Evicted::NobodyThere),
-        false if after.holders[0].member != victim.member => {
-            Ok(Evicted::FenceMoved(after.holders))
-        }
+        false if after.holders[0].member != victim.member => Ok(Evicted::FenceMoved(after.holders)),
         false => Err(Error::new(
             ErrorKind::Unknown,
             "the holder is still there, at nodes that did not answer in time",

@@ -61,8 +61,7 @@ impl Seen {
     fn is_decided(&self) -> bool {
         let quorum = majority(self.0.len());
         let most = self.holders().map(|holder| self.bound_to(holder.member)).max().unwrap_or(0);
-        quorum <= self.0.len() - self.silent()
-            && (quorum <= most || most + self.silent() < quorum)
+        quorum <= self.0.len() - self.silent() && (quorum <= most || most + self.silent() < quorum)
     }
 
     /// Whoever has a majority; of those who may have one, if some voters are silent, the likeliest.

@@ -41,9 +41,7 @@ impl Model for Trial {
                 !trial.excludes() || works <= 1
             }),
             Property::always("what is gone stays gone", |_, w: &World| w.broken != Some("revived")),
-            Property::sometimes("a lock goes from one to another", |_, w: &World| {
-                1 < w.told.len()
-            }),
+            Property::sometimes("a lock goes from one to another", |_, w: &World| 1 < w.told.len()),
         ]
     }
 }

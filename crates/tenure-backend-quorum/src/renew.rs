@@ -138,14 +138,13 @@ impl<V: Voter> Round<V> {
 
     /// Who it is, as those know who keep it.
     async fn details(&mut self, member: usize) -> Arc<Details> {
-        let keeps = |voter: &usize| {
-            matches!(self.answers[member][*voter], Some(Ok(Keep::Kept { .. })))
-        };
+        let keeps =
+            |voter: &usize| matches!(self.answers[member][*voter], Some(Ok(Keep::Kept { .. })));
         let (name, longest) = (self.members[member].name.clone(), self.house.longest);
         if let Some(voter) = (0..self.house.size()).find(keeps) {
-            let looked = self.house.ask(voter, move |seat| async move {
-                seat.voter.look(&name, longest).await
-            });
+            let looked = self
+                .house
+                .ask(voter, move |seat| async move { seat.voter.look(&name, longest).await });
             if let (_, Ok(sight)) = looked.await
                 && let Some(holder) = sight.holder
                 && holder.member == self.members[member].id

@@ -4,9 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tenure_core::backend::{Departure, Listener};
-use tenure_core::voter::{
-    Ballot, Keep, Leave, Left, Ouster, Raise, Sight, Sign, Vote, Voter,
-};
+use tenure_core::voter::{Ballot, Keep, Leave, Left, Ouster, Raise, Sight, Sign, Vote, Voter};
 use tenure_core::{Error, ErrorKind, Fence, Listeners, LockName, MemberId, Result};
 
 use crate::config::RedisConfig;
@@ -179,4 +177,3 @@ impl Voter for RedisVoter {
         }
     }
 }
-

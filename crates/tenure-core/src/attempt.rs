@@ -219,12 +219,7 @@ impl Run<'_> {
     }
 
     /// The seats are taken and the claim has no place in the queue.
-    async fn busy(
-        &mut self,
-        attempt: &Attempt<'_>,
-        place: Place,
-        poll: &mut Poll,
-    ) -> Result<Step> {
+    async fn busy(&mut self, attempt: &Attempt<'_>, place: Place, poll: &mut Poll) -> Result<Step> {
         if self.steal_stale(&place.holders).await? {
             return Ok(Step::Again);
         }

@@ -233,8 +233,11 @@ pub trait Voter: Send + Sync + 'static {
     fn oust(&self, ouster: &Ouster) -> impl Future<Output = Result<Left>> + Send;
 
     /// What it has of a lock.
-    fn look(&self, name: &LockName, longest: Duration)
-    -> impl Future<Output = Result<Sight>> + Send;
+    fn look(
+        &self,
+        name: &LockName,
+        longest: Duration,
+    ) -> impl Future<Output = Result<Sight>> + Send;
 
     /// Asks whether it is there.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;

@@ -20,7 +20,14 @@ fn elections() -> Trial {
 }
 
 fn holders() -> Trial {
-    Trial { asks: 1, expiries: 0, silences: u8::from(full()), renewals: 2, lapses: 2, ..elections() }
+    Trial {
+        asks: 1,
+        expiries: 0,
+        silences: u8::from(full()),
+        renewals: 2,
+        lapses: 2,
+        ..elections()
+    }
 }
 
 #[test]
@@ -50,7 +57,10 @@ fn votes_that_are_lost_one_by_one_and_asked_for_again_break_nothing() {
 
 #[test]
 fn without_a_look_at_the_token_a_fence_falls_or_comes_twice() {
-    find_out(&Trial { broken: Broken::NoTokenCheck, asks: 2, expiries: 2, ..elections() }, "fences only rise");
+    find_out(
+        &Trial { broken: Broken::NoTokenCheck, asks: 2, expiries: 2, ..elections() },
+        "fences only rise",
+    );
 }
 
 #[test]

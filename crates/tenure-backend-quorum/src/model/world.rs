@@ -503,9 +503,8 @@ impl World {
                 if trial.excludes() && self.clients[who].fence < later {
                     self.broken = Some("revived");
                 }
-                let is_whole = |a: &Option<_>| {
-                    !matches!(a, None | Some(tenure_core::voter::Keep::Taken))
-                };
+                let is_whole =
+                    |a: &Option<_>| !matches!(a, None | Some(tenure_core::voter::Keep::Taken));
                 self.clients[who].is_whole = answers.iter().all(is_whole);
                 if trial.broken != Broken::NoRepair {
                     self.mail.extend(absent.into_iter().map(|voter| (voter, repair)));

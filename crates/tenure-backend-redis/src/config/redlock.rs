@@ -38,7 +38,8 @@ impl RedisConfig {
             }
         }
         let (user, hosts, path) = parts(rest);
-        let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        let query =
+            if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         let db = if path.is_empty() { String::new() } else { format!("/{path}") };
         if hosts.iter().any(|host| host.is_empty()) {
             return Err(invalid("one of its hosts has no name"));

@@ -29,10 +29,15 @@ const APART: i64 = 500_000;
 /// It leaves nothing behind.
 pub async fn examine_voters(url: &str, longest: Duration) -> Result<Vec<Finding>> {
     let (configs, named) = RedisConfig::of_voters(url)?;
-    tokio::time::timeout(LIMIT, look(configs, named.unwrap_or(longest))).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Unreachable, "the servers answered too slowly to be examined")
+    tokio::time::timeout(LIMIT, look(configs, named.unwrap_or(longest))).await.unwrap_or_else(
+        |_| {
+            Err(Error::new(
+                ErrorKind::Unreachable,
+                "the servers answered too slowly to be examined",
+            )
             .with_nothing_changed())
-    })
+        },
+    )
 }
 
 async fn look(configs: Vec<RedisConfig>, longest: Duration) -> Result<Vec<Finding>> {
@@ -102,9 +107,8 @@ fn majority(count: usize, silent: &[String]) -> Finding {
 
 /// Servers that fail together are one server.
 fn independence(seen: &[(String, Asked)]) -> Finding {
-    let bad = |why: String, help: &str| {
-        Finding::new("independence", Standing::Bad, why).with_help(help)
-    };
+    let bad =
+        |why: String, help: &str| Finding::new("independence", Standing::Bad, why).with_help(help);
     let mut ids: Vec<&str> = seen.iter().filter_map(|(_, asked)| asked.info("run_id")).collect();
     let all = ids.len();
     ids.sort_unstable();
@@ -194,12 +198,18 @@ fn clocks(seen: &[(String, Asked)], longest: Duration) -> Finding {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
     let seconds = apart as f64 / 1e6;
     let finding = if apart < APART {
-        Finding::new("clock", Standing::Good, format!("their clocks are {seconds:.3} s apart at most"))
+        Finding::new(
+            "clock",
+            Standing::Good,
+            format!("their clocks are {seconds:.3} s apart at most"),
+        )
     } else if apart < bound {
         Finding::new(
             "clock",
             Standing::Note,
-            format!("their clocks are {seconds:.1} s apart: nobody compares them, but one is wrong"),
+            format!(
+                "their clocks are {seconds:.1} s apart: nobody compares them, but one is wrong"
+            ),
         )
     } else {
         Finding::new(

@@ -12,11 +12,9 @@ pub(crate) fn vote(answer: Answer) -> Result<Vote> {
     let now = answer.now;
     let mut reply = answer.read()?;
     Ok(match reply.text()?.as_str() {
-        "given" => Vote::Given {
-            fence: reply.fence()?,
-            floor: reply.fence()?,
-            own: reply.number()? == 1,
-        },
+        "given" => {
+            Vote::Given { fence: reply.fence()?, floor: reply.fence()?, own: reply.number()? == 1 }
+        }
         "taken" => {
             let (by, ends) = holder(reply.array()?, now)?;
             Vote::Taken { by: Box::new(by), ends }

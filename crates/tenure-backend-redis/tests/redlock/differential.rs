@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tenure_backend_quorum::urn::{Answer, Urn};
 use tenure_backend_quorum::Said;
+use tenure_backend_quorum::urn::{Answer, Urn};
 use tenure_backend_redis::{RedisConfig, RedisVoter};
 use tenure_core::backend::{Departure, Reason};
 use tenure_core::voter::{Ballot, Keep, Leave, Ouster, Sign, Vote, Voter};
@@ -139,8 +139,7 @@ async fn the_scripts_of_a_voter_do_as_its_rules() {
     for case in 0..cases {
         let name = LockName::new(format!("case {case}")).unwrap();
         let members = [0; 3].map(|_| Token::random().member());
-        let mut pair =
-            Pair { voter: &voter, server: &server, name, members, urn: Urn::default() };
+        let mut pair = Pair { voter: &voter, server: &server, name, members, urn: Urn::default() };
         let mut done = Vec::new();
         for _ in 0..COMMANDS {
             let command = command(&mut random);

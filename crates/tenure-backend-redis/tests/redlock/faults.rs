@@ -14,8 +14,7 @@ use tenure_testkit::seed::seed;
 use tenure_testkit::servers::redis::RedisSetup;
 
 use crate::stage::{
-    LONGEST, SHORT, Set, X, a_holder, a_waiter, acquire, assert_held, did, now, pass,
-    rules, until,
+    LONGEST, SHORT, Set, X, a_holder, a_waiter, acquire, assert_held, did, now, pass, rules, until,
 };
 
 pub(crate) const TTL: Duration = Duration::from_millis(1000);
@@ -35,8 +34,7 @@ pub(crate) fn outlive(fleet: &mut Fleet, job: &Job) {
     fleet.join(&late).unwrap();
 }
 
-const TRIED: [Promise; 4] =
-    [Promise::Exclusion, Promise::Fence, Promise::Loss, Promise::Recovery];
+const TRIED: [Promise; 4] = [Promise::Exclusion, Promise::Fence, Promise::Loss, Promise::Recovery];
 
 /// Takers on a set to which something is done again and again, between calm times.
 fn troubled(of: &str, set: &Set, times: u32, mut trouble: impl FnMut(u32)) {
@@ -232,7 +230,12 @@ fn a_server_that_mangles_its_answers_is_outvoted() {
     let far = set.manager();
     block_on(acquire(&far, X, SHORT).release()).unwrap();
     let mut last = 0;
-    for junk in [&b"*1\r\n$2\r\nno\r\n"[..], b"-ERR what\r\n", b"*2\r\n:1\r\n*1\r\n$4\r\ndone\r\n", b"\0\xff"] {
+    for junk in [
+        &b"*1\r\n$2\r\nno\r\n"[..],
+        b"-ERR what\r\n",
+        b"*2\r\n:1\r\n*1\r\n$4\r\ndone\r\n",
+        b"\0\xff",
+    ] {
         set.proxies[0].replace_reply_to(b"EVALSHA", junk);
         match block_on(far.lock(X).ttl(SHORT).wait_timeout(LONGEST).acquire()) {
             Ok(guard) => {

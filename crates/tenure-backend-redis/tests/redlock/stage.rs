@@ -147,7 +147,8 @@ fn this_program() -> Command {
 
 /// By what runs are judged. Whoever polls is served in no order.
 pub(crate) fn rules(ttl: Duration) -> Rules {
-    Rules { lost_slack: SLACK, ..Rules::new(ttl, RECOVERY) }.expect(Promise::Order, Demand::Measured)
+    Rules { lost_slack: SLACK, ..Rules::new(ttl, RECOVERY) }
+        .expect(Promise::Order, Demand::Measured)
 }
 
 /// Sees that a run broke nothing, and that it tried these promises.

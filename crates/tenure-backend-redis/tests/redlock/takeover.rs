@@ -125,7 +125,8 @@ fn a_crowd_that_polls_gets_the_lock_of_a_dead_holder() {
             let locks = managers[n % managers.len()].clone();
             all.spawn(async move {
                 let wait = Duration::from_secs(60);
-                let guard = locks.lock(X).ttl(SHORT * 2).wait_timeout(wait).acquire().await.unwrap();
+                let guard =
+                    locks.lock(X).ttl(SHORT * 2).wait_timeout(wait).acquire().await.unwrap();
                 let fence = guard.fencing_token().get();
                 guard.release().await.unwrap();
                 fence
