@@ -23,7 +23,8 @@ fn main() {
         }
         let peer = rslock::LockManager::new(plain);
         let ours = manager(&ports).await;
-        let (mut floor, mut mine) = (Times::new("rslock, no fence"), Times::new("redlock, healthy"));
+        let (mut floor, mut mine) =
+            (Times::new("rslock, no fence"), Times::new("redlock, healthy"));
         for n in 0..4_400 {
             let before = now();
             let lock = peer.lock("floor".as_bytes(), TTL).await.expect("free");

@@ -38,11 +38,13 @@ fn a_command_runs_under_a_lock_of_a_majority() {
     let servers = servers();
     let site = Site::with(&url(&servers));
     // New servers give no votes for a second; whoever waits does not notice more than that.
-    let done = site.tenure(["run", "--ttl", "1s", "x", "--", "sh", "-c", "echo $TENURE_FENCING_TOKEN"]);
+    let done =
+        site.tenure(["run", "--ttl", "1s", "x", "--", "sh", "-c", "echo $TENURE_FENCING_TOKEN"]);
     assert_eq!(done.code, 0, "{done:?}");
     let first: u64 = done.stdout.trim().parse().unwrap();
     servers[0].kill();
-    let done = site.tenure(["run", "--ttl", "1s", "x", "--", "sh", "-c", "echo $TENURE_FENCING_TOKEN"]);
+    let done =
+        site.tenure(["run", "--ttl", "1s", "x", "--", "sh", "-c", "echo $TENURE_FENCING_TOKEN"]);
     assert!(first < done.stdout.trim().parse().unwrap(), "{done:?}");
     let done = site.tenure(["run", "--ttl", "2s", "x", "--", "true"]);
     assert_ne!(done.code, 0);
