@@ -18,9 +18,6 @@ struct Message {
     gone: Option<String>,
     #[serde(default)]
     look: Option<String>,
-    /// Nobody has it at one of several servers that vote.
-    #[serde(default)]
-    free: bool,
     #[serde(default)]
     take: u32,
     #[serde(default)]
@@ -53,9 +50,6 @@ pub(crate) fn event(push: &PushInfo, channel: &str, prefix: &str) -> Option<Even
     }
     let message: Message = serde_json::from_slice(payload).ok()?;
     let name = LockName::new(message.key.strip_prefix(prefix)?).ok()?;
-    if message.free {
-        return Some(Event::Changed { name });
-    }
     if let Some(member) = &message.granted {
         let member = script::member(member.as_bytes())?;
         return Some(Event::Granted { name, member, grant: message.grant() });
