@@ -89,7 +89,7 @@ impl<'a, V: Voter> Canvass<'a, V> {
     async fn run(&mut self) -> Option<Fence> {
         let limit = patience(self.ballot.ttl);
         loop {
-            match self.election.next() {
+            match self.election.step() {
                 Next::Won(fence) => return Some(Fence::new(fence)),
                 Next::Lost => return None,
                 Next::Raise { fence, at } => {

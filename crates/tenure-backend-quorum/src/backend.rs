@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tenure_core::backend::{
-    Backend, Change, Claim, Event, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal,
-    Value, Verdict,
+    Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
+    Verdict,
 };
 use tenure_core::voter::Voter;
 use tenure_core::{Capabilities, Error, ErrorKind, LockName, Recall, Result, Seats, View, Wakes};
@@ -155,11 +155,7 @@ impl<V: Voter> Backend for QuorumBackend<V> {
             return Err(self.unsupported("values"));
         }
         let (house, mine) = (self.house.clone(), lease.clone());
-        let released = self.house.at_home(end::release(house, mine)).await??;
-        if released == Release::Released {
-            self.house.listeners.tell(&Event::Changed { name: lease.name.clone() });
-        }
-        Ok(released)
+        self.house.at_home(end::release(house, mine)).await?
     }
 
     async fn put(&self, _lease: &LeaseRef, _value: &Value) -> Result<Change> {
@@ -181,7 +177,6 @@ impl<V: Voter> Backend for QuorumBackend<V> {
     }
 
     fn subscribe(&self, listener: Weak<dyn Listener>) {
-        self.house.listeners.add(listener.clone());
         for voter in self.house.all() {
             voter.subscribe(listener.clone());
         }

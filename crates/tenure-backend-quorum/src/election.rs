@@ -196,7 +196,7 @@ impl Election {
     }
 
     /// What to do next. What is to be asked counts as asked from then on.
-    pub fn next(&mut self) -> Next {
+    pub fn step(&mut self) -> Next {
         let quorum = self.quorum();
         let asked = self.count(|stand| matches!(stand, Stand::Asked));
         let given = self.count(|stand| {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::voter::Voter;
-use tenure_core::{Error, ErrorKind, Listeners, Result};
+use tenure_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Handle, Runtime};
 
 /// The longest that one voter is waited for while the others are not enough.
@@ -29,7 +29,6 @@ pub(crate) fn patience(ttl: Duration) -> Duration {
 pub(crate) struct House<V> {
     seats: Vec<Arc<Seat<V>>>,
     pub(crate) longest: Duration,
-    pub(crate) listeners: Listeners,
     rounds: AtomicU64,
     /// For calls that are made outside of any runtime.
     own: OnceLock<Option<Own>>,
@@ -57,7 +56,6 @@ impl<V: Voter> House<V> {
         Self {
             seats: voters.into_iter().map(seat).collect(),
             longest,
-            listeners: Listeners::default(),
             rounds: AtomicU64::new(0),
             own: OnceLock::new(),
         }

@@ -20,9 +20,6 @@ struct Message {
     gone: Option<String>,
     #[serde(default)]
     look: Option<String>,
-    /// Nobody has it at one of several servers that vote.
-    #[serde(default)]
-    free: bool,
     #[serde(default)]
     later: Option<String>,
     #[serde(default)]
@@ -64,9 +61,6 @@ pub(crate) fn heard(push: &PushInfo, channel: &str, prefix: &str) -> Option<Hear
     }
     let message: Message = serde_json::from_slice(payload).ok()?;
     let name = LockName::new(message.key.strip_prefix(prefix)?).ok()?;
-    if message.free {
-        return Some(Heard::Now(Event::Changed { name }));
-    }
     if let Some(member) = &message.granted {
         let member = script::member(member.as_bytes())?;
         let grant = message.grant();

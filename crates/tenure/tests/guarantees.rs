@@ -99,6 +99,7 @@ fn table() -> String {
 
 fn longest(ttl: Duration) -> String {
     match ttl.as_secs() / 3600 {
+        0 => format!("{} s, or as is said", ttl.as_secs()),
         hours if hours < 24 => format!("{hours} h"),
         hours => format!("{} d", hours / 24),
     }

@@ -41,6 +41,12 @@ fn without_keys_that_end_early_no_two_work_at_once() {
 }
 
 #[test]
+fn three_who_ask_at_a_time_keep_every_promise() {
+    // With a key that ends early there are too many orders for every day.
+    check(&Trial { clients: 3, silences: 0, expiries: u8::from(full()), ..elections() });
+}
+
+#[test]
 fn answers_that_are_on_their_way_for_long_break_nothing() {
     check(&Trial { slow: true, expiries: u8::from(full()), asks: 1, ..elections() });
 }

@@ -462,7 +462,7 @@ impl World {
         let client = &mut self.clients[who];
         let (member, round) = (client.member, client.round);
         let election = client.election.as_mut().expect("electing");
-        match election.next() {
+        match election.step() {
             Next::Wait => {}
             Next::Raise { fence, at } => {
                 let raise = Mail::Raise { who, member, round, to: fence };

@@ -10,7 +10,9 @@
 
 local call, KEYS, ARGV, format, sub = redis.call, KEYS, ARGV, string.format, string.sub
 local unpack, pack = cmsgpack.unpack, cmsgpack.pack
-local DAY, REMEMBER, RING, MAX_CHANNELS = 86400 * 1000000, 600 * 1000000, 64, 64
+local DAY, REMEMBER, RING, MAX_WAITERS = 86400 * 1000000, 600 * 1000000, 64, 64
+-- How many are told that a lock is free: all of them at a time would split the votes.
+local TOLD = 2
 -- What this server is, as of the last time that somebody looked.
 local RUN = 'tenure:run'
 
@@ -88,14 +90,26 @@ local function live_until(over)
   end
 end
 
--- Tells those who would like to know.
+-- Tells those who have asked in vain for longest, as far as they hear it; the others ask by themselves.
 local function tell()
-  local channels = call('HGET', cell, 'c')
-  if not channels then return end
-  call('HDEL', cell, 'c')
-  for channel in string.gmatch(channels, '%S+') do
-    call('PUBLISH', channel, cjson.encode({ key = key, free = true }))
+  local waiters = call('HGET', cell, 'c')
+  if not waiters then return end
+  local told = 0
+  while told < TOLD do
+    local _, stop, member, channel = string.find(waiters, '^(%S+) (%S+) ')
+    if not stop then break end
+    waiters = sub(waiters, stop + 1)
+    told = told + call('PUBLISH', channel, cjson.encode({ key = key, look = member }))
   end
+  if waiters == '' then call('HDEL', cell, 'c') else call('HSET', cell, 'c', waiters) end
+end
+
+-- Somebody asks in vain, and would like to be told.
+local function wait(member, channel)
+  local waiters = call('HGET', cell, 'c') or ''
+  local _, count = string.gsub(waiters, ' ', '')
+  if string.find(waiters, member, 1, true) or 2 * MAX_WAITERS <= count then return end
+  call('HSET', cell, 'c', waiters .. member .. ' ' .. channel .. ' ')
 end
 
 local function free(member)
@@ -130,12 +144,8 @@ function verbs.vote(member, t, origin)
   if f[7] and t[1] <= tonumber(f[7]) then return { 'late' } end
   if f.key and f.key ~= member then
     if t[5] == 1 then
-      local channel, channels = unpack(origin)[2], call('HGET', cell, 'c') or ''
-      local _, count = string.gsub(channels, ' ', '')
-      if not string.find(channels, channel, 1, true) and count < MAX_CHANNELS then
-        call('HSET', cell, 'c', channels .. channel .. ' ')
-        live_until(now)
-      end
+      wait(member, unpack(origin)[2])
+      live_until(now)
     end
     return { 'taken', holder() }
   end

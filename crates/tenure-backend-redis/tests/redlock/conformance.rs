@@ -21,7 +21,7 @@ impl Store for Quorum {
     }
 
     fn short_ttl(&self) -> Duration {
-        Duration::from_millis(1000)
+        Duration::from_millis(1500)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod stage;
 
+mod clock;
 mod conformance;
 mod differential;
 mod faults;

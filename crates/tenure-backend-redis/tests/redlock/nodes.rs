@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tenure_core::{ErrorKind, LossReason};
-use tenure_testkit::servers::redis::RedisSetup;
+use tenure_testkit::proxy::{Direction, Fault};
+use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
 
 use crate::stage::{LONGEST, SHORT, Set, X, acquire, now, until};
 
@@ -42,16 +43,16 @@ fn a_dead_server_is_not_missed_and_with_two_of_three_nobody_is_granted_anything(
 
 #[test]
 fn a_server_that_forgot_a_lock_gives_its_vote_to_the_holder_again_and_to_nobody_before() {
-    let set = Set::old(3, "2s");
-    let locks = set.bystander();
-    let guard = acquire(&locks, X, LONGEST);
+    let set = Set::old(3, "4s");
+    let (locks, longest) = (set.bystander(), LONGEST * 2);
+    let guard = acquire(&locks, X, longest);
     until("all are bound", || set.bound(X) == 3);
     let since = now();
     set.servers[0].restart_empty();
     // Any majority needs one of these two.
     until("it is bound again", || set.bound(X) == 3);
     println!("bound again after {:?}", since.elapsed());
-    assert!(LONGEST - Duration::from_millis(50) <= since.elapsed(), "{:?}", since.elapsed());
+    assert!(longest - Duration::from_millis(50) <= since.elapsed(), "{:?}", since.elapsed());
     guard.check().unwrap();
     // Now another one may forget.
     set.servers[1].restart_empty();
@@ -63,10 +64,10 @@ fn a_server_that_forgot_a_lock_gives_its_vote_to_the_holder_again_and_to_nobody_
 
 #[test]
 fn a_key_that_somebody_deletes_at_one_server_is_there_again_after_a_renewal() {
-    let set = Set::old(3, "2s");
+    let set = Set::old(3, "4s");
     let locks = set.bystander();
     let metadata = serde_json::json!({ "build": 42 });
-    let guard = block_on(locks.lock(X).ttl(SHORT).metadata(metadata).acquire()).unwrap();
+    let guard = block_on(locks.lock(X).ttl(LONGEST * 2).metadata(metadata).acquire()).unwrap();
     for server in &set.servers {
         until("all are bound", || set.bound(X) == 3);
         server.cli(&["DEL", X]);
@@ -117,4 +118,42 @@ fn scripts_connections_and_data_that_are_thrown_away_at_one_server_are_made_agai
         guard.check().unwrap();
     }
     block_on(guard.release()).unwrap();
+}
+
+#[test]
+fn a_vote_that_comes_late_counts_and_is_told_the_fence() {
+    let set = Set::old(3, "2s");
+    let locks = set.manager();
+    block_on(acquire(&locks, X, SHORT).release()).unwrap();
+    let (by, jitter) = (Duration::from_millis(400), Duration::ZERO);
+    set.proxies[2].set(Direction::ToServer, Fault::Delay { by, jitter });
+    let since = now();
+    let guard = acquire(&locks, X, LONGEST);
+    assert!(since.elapsed() < by, "nobody waits for it: {:?}", since.elapsed());
+    let fence = guard.fencing_token().to_string();
+    let has_it = |server: &RedisServer| server.cli(&["HGET", "tenure:vote:x", "f"]) == fence;
+    until("all have confirmed the fence", || set.servers.iter().all(has_it));
+    assert_eq!(set.bound(X), 3);
+    block_on(guard.release()).unwrap();
+    until("nothing is left", || set.bound(X) == 0);
+}
+
+#[test]
+fn a_vote_that_comes_after_its_acquire_was_given_up_is_not_kept() {
+    let set = Set::old(3, "2s");
+    let (near, far) = (set.bystander(), set.manager());
+    block_on(acquire(&far, X, SHORT).release()).unwrap();
+    // Two have nothing for it; the third hears of it later.
+    for server in &set.servers[..2] {
+        server.cli(&["SET", X, "theirs", "PX", "60000"]);
+    }
+    let (by, jitter) = (Duration::from_millis(400), Duration::ZERO);
+    set.proxies[2].set(Direction::ToServer, Fault::Delay { by, jitter });
+    assert!(block_on(far.try_acquire(X, LONGEST)).unwrap().is_none());
+    for server in &set.servers[..2] {
+        server.cli(&["DEL", X]);
+    }
+    set.proxies[2].wait_for_traffic(Direction::ToServer, 1, SHORT * 5);
+    until("nothing is left", || set.bound(X) == 0);
+    block_on(acquire(&near, X, SHORT).release()).unwrap();
 }
