@@ -284,7 +284,7 @@ impl RedisBackend {
             let change = Words::new("change", member.id).list(2);
             change.micros(member.ttl).flag(member.detached)
         } else {
-            let ttl = script::micros(member.ttl).to_string();
+            let ttl = format!("{:013}", script::micros(member.ttl));
             Words::new("renew", member.id).raw(&ttl)
         };
         self.turn(&member.name, Kind::Other, words)

@@ -35,8 +35,8 @@ impl Source {
         let rules = include_str!("lua/rules.lua");
         let queue = include_str!("lua/queue.lua").replace(PAGE, page);
         let (machine, take) = (include_str!("lua/machine.lua"), include_str!("lua/take.lua"));
-        let run = include_str!("lua/run.lua");
-        let text = [head.as_str(), short, rules, &queue, machine, verbs, take, run].join("\n");
+        let (alone, run) = (include_str!("lua/alone.lua"), include_str!("lua/run.lua"));
+        let text = [&head, short, alone, rules, &queue, machine, verbs, take, run].join("\n");
         let text = format!("#!lua{flags}\n{text}");
         let sha = Script::new(&text).get_hash().to_owned();
         Self { text, sha }

@@ -283,29 +283,47 @@ end
 -- The id of the first claim of a member.
 local function first_claim(member) return sub(member, 1, 32) end
 
+-- The holder that `p` tells of.
+local function plain_holder(p, origin)
+  local member, ttl = sub(p, 81, 144), tonumber(sub(p, 67, 79))
+  local from = unpack(origin)
+  return { member, '', tonumber(sub(p, 19, 34)), tonumber(sub(p, 51, 66)), tonumber(sub(p, 35, 50)) - ttl,
+    ttl, 0, false, first_claim(member), 0, 0, ttl, tonumber(sub(p, 80, 80)), from[1], from[2] }
+end
+
+-- Whether `p` can tell of a holder.
+local function is_plain_holder(h)
+  return h[OF] == 0 and not h[UPGRADE] and h[HANDED] == 0 and h[TERM] == h[TTL]
+    and h[FENCE] == fence and h[CLAIM] == first_claim(h[MEMBER])
+end
+
+local function plain(state, h)
+  local p = state .. string.char(65 + count) .. format('%016.0f%016.0f', expires, fence)
+  if not h then return p end
+  return p .. format('%016.0f%016.0f%013.0f', until_of(h), h[SINCE], h[TTL]) .. h[DETACHED] .. h[MEMBER]
+end
+
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
 local function begin(k, c)
   key, cell, denied = k, c, nil
-  local f = call('HMGET', c, 'p', 'h', 'q', 's', 'd', 'f', 'x', 'n', 'i')
+  local f = call('HMGET', c, 'p', 'h', 'q', 's', 'i', 'f', 'x', 'n', 'd')
   key_was = call('GET', k)
   local p = f[1]
   if p and p ~= '' then
     f[6], f[7], f[8] = sub(p, 19, 34), sub(p, 3, 18), string.byte(p, 2) - 65
   end
-  holders, fence = decoded(f[2]), tonumber(f[6] or 0)
-  open_queue(f[3], f[9])
+  was_plain = p and sub(p, 1, 1) == 'h' or false
+  holders, fence = was_plain and { plain_holder(p, f[9]) } or decoded(f[2]), tonumber(f[6] or 0)
+  open_queue(f[3], f[5])
   local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
   expires, count, released, new_released = tonumber(f[7] or 0), f[8] or 0, nil, {}
   foreign, caller, new_value, kept = nil, nil, nil, nil
   changed_holders, changed_rest = false, false
-  -- Bytes are saved: a member's first claim is named after it, and where a single holder comes from is
-  -- kept apart.
-  apart = (f[5] or '') ~= ''
+  -- Bytes are saved: a member's first claim is named after it.
   for i = 1, #holders do
     local h = holders[i]
     if h[CLAIM] == '' then h[CLAIM] = first_claim(h[MEMBER]) end
-    if h[DETAILS] == '' then h[DETAILS], h[CHANNEL] = spread(unpack(f[5])) end
   end
 
   local is_ours = key_was == key_says()
@@ -360,14 +378,9 @@ local function finish()
   if changed_holders then
     local ends = 0
     for i = 1, #holders do
-      local h, over = holders[i], until_of(holders[i])
-      h[ENDS] = format('%016.0f', over)
-      if h[CLAIM] == first_claim(h[MEMBER]) then h[CLAIM] = '' end
-      ends = math.max(ends, over)
+      ends = math.max(ends, until_of(holders[i]))
     end
     lives = math.max(lives, ends + DAY)
-    put('h', #holders > 0 and pack(holders) or '')
-    if apart then put('d', '') end
     -- Not before the lease: the cell says when that ends. Once only, and never after it was deleted:
     -- on a cluster, a key that is not there may not be touched while its slot moves.
     if #holders > 0 then
@@ -395,10 +408,20 @@ local function finish()
   -- By a day more than it has to, so that it is seldom asked for.
   if prolonged then expires = lives + DAY end
   local first = holders[1]
+  local is_plain = nothing and first and is_plain_holder(first) or false
+  if changed_holders or was_plain ~= is_plain then
+    for i = 1, #holders do
+      local h = holders[i]
+      if h[CLAIM] == first_claim(h[MEMBER]) then h[CLAIM] = '' end
+    end
+    put('h', first and not is_plain and pack(holders) or '')
+  end
+  if was_plain and not is_plain then put('d', '') end
   if nothing and not first then
-    put('p', plain('i', count, expires, fence))
-  elseif nothing and first[OF] == 0 then
-    put('p', plain('h', count, expires, fence, format('%016.0f', until_of(first))))
+    put('p', plain('i'))
+  elseif is_plain then
+    put('p', plain('h', first))
+    put('d', pack({ first[DETAILS], first[CHANNEL] }))
   else
     put('p', '')
     put('f', digits(fence))

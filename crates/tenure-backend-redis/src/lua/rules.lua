@@ -2,7 +2,7 @@
 local function rules()
 
 -- Fields of a holder. From CLAIM on they never change, and come from the client as they are stored.
-local MEMBER, ENDS, FENCE, SINCE, RENEWED, TERM, HANDED, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8
+local MEMBER, FENCE, SINCE, RENEWED, TERM, HANDED, UPGRADE = 1, 3, 4, 5, 6, 7, 8
 local CLAIM, TAKE, OF, TTL, DETACHED, DETAILS, CHANNEL = 9, 10, 11, 12, 13, 14, 15
 -- Fields of a waiter, beside MEMBER and those from CLAIM on.
 local ARRIVAL, UNTIL, PICK_UP, ORDER, WAIT_TTL, OR_VALUE, UPGRADES, PRIORITY =
@@ -30,7 +30,9 @@ local key, cell, fence, last, holders, others, withdrawn, value, expires
 -- How many were released, and of the last of them: the start of the id, and until when that is kept.
 local count, released, new_released
 local key_was, foreign, caller
-local changed_holders, changed_rest, apart, new_value
+local changed_holders, changed_rest, new_value
+-- Whether `p` says who holds.
+local was_plain
 -- Whether free seats are kept for somebody who is about to come back; and whose claim it is that is told
 -- when to ask again.
 local kept, asking
