@@ -138,11 +138,15 @@ fn measure(failover: Failover, locks: Locks, exclusion: Demand) {
     let mut damage = Damage::default();
     for _ in 0..rounds(1) {
         let run = run(failover, locks);
+        // Tokens begin with the timeline: what an old server grants after the new one did is below
+        // it, and refused by whoever compares.
+        let split = locks == Locks::Sessions && failover != Failover::Dead;
         let rules = rules(locks.ttl())
             .expect(Promise::Exclusion, exclusion)
+            .expect(Promise::Fence, if split { Demand::Measured } else { Demand::Must })
             .expect(Promise::Order, Demand::Measured)
             .expect(Promise::Orphans, Demand::NotOffered);
-        assert_held(&run, &rules, &[], &[Promise::Fence, Promise::Release]);
+        assert_held(&run, &rules, &[], &[Promise::Release]);
         let verdict = run.judge(None, &rules);
         let exclusion = &verdict.promises[0];
         damage.runs += 1;
@@ -183,6 +187,6 @@ fn a_failover_of_session_locks_may_break_exclusion_and_nothing_else() {
 }
 
 #[test]
-fn session_locks_of_an_old_server_that_lives_on_may_break_exclusion_and_nothing_else() {
+fn session_locks_of_an_old_server_that_lives_on_may_break_exclusion_and_have_lower_fences() {
     measure(Failover::Alive(2), Locks::Sessions, Demand::Measured);
 }
