@@ -36,6 +36,12 @@ mod redis {
     mod redlock_page {}
 }
 
+#[cfg(feature = "postgres")]
+mod postgres {
+    #[doc = include_str!("../../../docs/guide/postgres.md")]
+    mod postgres_page {}
+}
+
 #[cfg(feature = "file")]
 mod file {
     #[doc = include_str!("../../../README.md")]

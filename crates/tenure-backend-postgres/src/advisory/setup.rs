@@ -36,7 +36,8 @@ pub(crate) async fn open(room: &Arc<Room>, class: Duration, solo: bool) -> Resul
 async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holder>> {
     let id = room.next_session();
     let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
-    let pid = check_server(room, &session).await?;
+    let first = room.sessions.lock().is_empty();
+    let pid = check_server(room, &session, first).await?;
     let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
     if others.is_empty() {
         let (server, name) = (&room.config.server, &room.session_name);
@@ -51,11 +52,13 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let statements = Statements::prepare(&session, &room.config.schema)
         .await
         .map_err(|e| fence_error(e, room))?;
-    let ask = session.client().query_one(&statements.beat, &[]);
-    let timeline: i64 = read(&session.ask(SETUP, ask).await?, 1)?;
     let schema = &room.config.schema;
-    let leap = format!("select max(nextval('{schema}.fence')) from generate_series(1, {LEAP})");
-    let reached: i64 = read(&session.row(SETUP, &leap, &[]).await?, 0)?;
+    let leap = format!(
+        "select max(nextval('{schema}.fence')), ('x' || left(pg_walfile_name(pg_current_wal_lsn()), \
+         8))::bit(32)::int8 from generate_series(1, {LEAP})"
+    );
+    let row = session.row(SETUP, &leap, &[]).await?;
+    let (reached, timeline): (i64, i64) = (read(&row, 0)?, read(&row, 1)?);
     fence(timeline, numbered(reached, 0))?;
     Ok(Holder::new((id, session, pid, timeline), statements, (class, solo), room.now()))
 }
@@ -64,7 +67,7 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
 pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<Session> {
     let make = async {
         let session = Session::open(&room.config.server, &room.session_name, ear).await?;
-        check_server(room, &session).await?;
+        check_server(room, &session, true).await?;
         // It holds nothing, and may be silent for ever.
         settings(&session, Duration::ZERO, SETUP).await?;
         let listen = format!("listen {}", room.channel);
@@ -80,8 +83,11 @@ fn late() -> Error {
         .with_help("is the server very busy?")
 }
 
-async fn check_server(room: &Room, session: &Session) -> Result<i32> {
-    let row = session.row(SETUP, include_str!("sql/server.sql"), &[]).await?;
+/// Sees that the server is one to lock on, and answers which of its processes this is. How many locks
+/// there are is counted for the first session only: each look goes through all of them.
+async fn check_server(room: &Room, session: &Session, counts: bool) -> Result<i32> {
+    let counts_locks: [(&(dyn ToSql + Sync), Type); 1] = [(&counts, Type::BOOL)];
+    let row = session.row(SETUP, include_str!("sql/server.sql"), &counts_locks).await?;
     let (version, standby): (i32, bool) = (read(&row, 0)?, read(&row, 1)?);
     if version < OLDEST {
         return Err(Error::new(
@@ -96,7 +102,9 @@ async fn check_server(room: &Room, session: &Session) -> Result<i32> {
         )
         .with_help("name the primary; with several hosts, `target_session_attrs=read-write`"));
     }
-    room.limits.learn(read(&row, 3)?, read(&row, 4)?);
+    if counts {
+        room.limits.learn(read(&row, 3)?, read(&row, 4)?);
+    }
     read(&row, 2)
 }
 

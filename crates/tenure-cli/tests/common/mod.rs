@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub(crate) mod golden;
+pub(crate) mod page;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};

@@ -289,8 +289,9 @@ fn launch(
     let data = folder.join("data");
     std::fs::write(data.join("postgresql.conf"), setup.file(port)).expect("files can be written");
     let args = ["-D".to_owned(), data.display().to_string()];
-    let process = ServerProcess::start_as(account, &program("postgres"), &args, folder, &[])
-        .unwrap_or_else(|error| panic!("postgres cannot be started: {error}"));
+    let process =
+        ServerProcess::start_as(account, &program("postgres"), &args, folder, &setup.environment)
+            .unwrap_or_else(|error| panic!("postgres cannot be started: {error}"));
     let answer = look_for(STARTS_WITHIN, || {
         if process.ended().is_some() {
             return Some(false);

@@ -11,6 +11,7 @@ use super::server::PostgresServer;
 #[derive(Debug, Clone, Default)]
 pub struct PostgresSetup {
     settings: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
     pub(super) password: Option<String>,
     pub(super) tls: bool,
 }
@@ -27,6 +28,13 @@ impl PostgresSetup {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
