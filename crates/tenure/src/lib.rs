@@ -52,6 +52,12 @@ pub mod postgres {
     pub use tenure_backend_postgres::*;
 }
 
+/// What is built from locks: read/write locks, semaphores, elections, single-flight and more.
+#[cfg(feature = "recipes")]
+pub mod recipes {
+    pub use tenure_recipes::*;
+}
+
 /// The file store: locks in a directory.
 #[cfg(feature = "file")]
 pub mod file {
