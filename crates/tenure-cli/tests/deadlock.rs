@@ -67,9 +67,7 @@ fn a_deadlock_is_told_to_programs_with_the_exit_code_they_chose() {
     assert_eq!(right.code, 9, "{}", right.stderr);
     let told = right.json();
     assert_eq!((&told["error"], &told["exit_code"]), (&"deadlock".into(), &9.into()));
-    let step = |lock: &str, waiter: &str, waits_for: &str| {
-        serde_json::json!({ "lock": lock, "waiter": waiter, "waits_for": waits_for, "holds": true })
-    };
+    let step = |lock: &str, waiter: &str, waits_for: &str| serde_json::json!({ "lock": lock, "waiter": waiter, "waits_for": waits_for, "holds": true });
     assert_eq!(told["cycle"], serde_json::json!([step("a", "b", "a"), step("b", "a", "b")]));
 }
 
@@ -79,7 +77,8 @@ fn a_run_in_a_run_of_the_same_lock_is_told_that_it_waits_for_itself() {
     let program = env!("CARGO_BIN_EXE_tenure");
     let done = site.tenure(["run", "--owner", "ann", "a", "--", program, "run", "a", "--", "true"]);
     assert_eq!(done.code, 75, "{}", done.stderr);
-    let words = "a deadlock with itself: ann waits for \"a\", held by ann, which waits until this is done";
+    let words =
+        "a deadlock with itself: ann waits for \"a\", held by ann, which waits until this is done";
     assert!(done.stderr.contains(words), "{}", done.stderr);
 }
 
@@ -111,7 +110,9 @@ fn runs_side_by_side_in_one_run_wait_for_each_other_as_they_should() {
 #[test]
 fn a_name_of_the_environment_that_cannot_be_read_is_no_reason_not_to_lock() {
     let site = Site::new();
-    for (actor, holds) in [("", ""), ("x\ny", "[]"), ("x", "{"), ("x", "[\"\"]"), (&"x".repeat(250), "[]")] {
+    for (actor, holds) in
+        [("", ""), ("x\ny", "[]"), ("x", "{"), ("x", "[\"\"]"), (&"x".repeat(250), "[]")]
+    {
         let mut command = site.command(["run", "a", "--", "true"]);
         let done =
             common::done(command.env("TENURE_ACTOR", actor).env("TENURE_ACTOR_HOLDS", holds));
