@@ -128,6 +128,17 @@ fn holding_and_losing() {
 }
 
 #[test]
+fn deadlocks() {
+    let site = Site::new();
+    let program = env!("CARGO_BIN_EXE_tenure");
+    for (name, json) in [("", &[][..]), (".json", &["--json"])] {
+        let outer = ["run", "--owner", "ann", "x", "--", program, "run", "x"];
+        let words = outer.iter().chain(json).chain(&["--", "true"]);
+        golden(&format!("error-deadlock{name}"), &whole(&site.tenure(words), &site));
+    }
+}
+
+#[test]
 fn stores() {
     for (name, url) in [("off", "off:"), ("memory", "memory:")] {
         let site = Site::with(url);

@@ -2,7 +2,7 @@
 //!
 //! They are here for `cargo test --doc` alone; nothing of this is in the built crate.
 
-#[cfg(all(feature = "memory", feature = "file"))]
+#[cfg(all(feature = "memory", feature = "file", feature = "recipes"))]
 mod memory_and_file {
     #[doc = include_str!("../../../docs/guide/best-practices.md")]
     mod best_practices {}
@@ -18,6 +18,8 @@ mod memory_and_file {
 mod memory {
     #[doc = include_str!("../../../docs/guide/choosing-a-store.md")]
     mod choosing_a_store {}
+    #[doc = include_str!("../../../docs/guide/deadlocks.md")]
+    mod deadlocks {}
     #[doc = include_str!("../../../docs/guide/troubleshooting.md")]
     mod troubleshooting {}
 }

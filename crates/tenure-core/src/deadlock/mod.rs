@@ -107,11 +107,15 @@ async fn walk(inner: &Inner, claim: &Claim) -> Result<Option<Vec<Wait>>, Error> 
 
 fn found(cycle: Vec<Wait>) -> Error {
     let steps: Vec<String> = cycle.iter().map(ToString::to_string).collect();
-    let message = match steps.as_slice() {
-        [own] => format!("a deadlock with itself: {own}, which waits until this is done"),
-        steps => format!("a deadlock, and this one has to give way: {}", steps.join("; ")),
+    let (message, help) = match steps.as_slice() {
+        [own] => (
+            format!("a deadlock with itself: {own}, which waits until this is done"),
+            "it is held already: do the work under that, without another lock",
+        ),
+        steps => (
+            format!("a deadlock, and this one has to give way: {}", steps.join("; ")),
+            "release what is held and begin again; take locks in one order everywhere",
+        ),
     };
-    Error::new(ErrorKind::Deadlock, message)
-        .with_help("release what is held and begin again; take locks in one order everywhere")
-        .with_cycle(cycle)
+    Error::new(ErrorKind::Deadlock, message).with_help(help).with_cycle(cycle)
 }

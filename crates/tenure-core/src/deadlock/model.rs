@@ -211,7 +211,8 @@ impl Tasks {
                 world.tasks[task].walk = None;
                 // What was so between the looks may have been undone since: by one that lost its
                 // patience, or gives way itself in another cycle.
-                if !stuck && !(self.careful && world.tasks[task].was_stuck) {
+                let was_stuck = self.careful && world.tasks[task].was_stuck;
+                if !stuck && !was_stuck {
                     world.broken = Some("a victim was stuck");
                 }
                 if cycle.is_empty() {
