@@ -5,6 +5,7 @@ mod common;
 
 use common::{Running, Site};
 use rustix::process::Signal;
+use tenure_testkit::servers::redis::RedisSetup;
 
 /// Says its term, and ends with 7 when its stdin does.
 const LEAD: &str = "echo $TENURE_FENCING_TOKEN; read line; exit 7";
@@ -151,4 +152,21 @@ fn a_store_that_is_not_there_to_begin_with_is_told_at_once() {
     let site = Site::with("redis://127.0.0.1:1");
     let done = site.tenure(["elect", "x", "--", "true"]);
     assert_eq!(done.code, 69, "{}", done.stderr);
+}
+
+#[test]
+fn the_command_of_a_leader_is_ended_while_the_store_is_away_and_begins_anew_when_it_is_back() {
+    let server = RedisSetup::new().start();
+    let site = Site::with(&server.url());
+    let script = "trap 'echo tidy; exit 0' TERM; echo led; read line; exit 7";
+    let mut leader = candidate(&site, &["--ttl", "1s"], script);
+    assert_eq!(leader.line(), "led");
+    server.kill();
+    assert_eq!(leader.line(), "tidy");
+    // Until it has asked in vain.
+    while !leader.error_line().contains("campaigning again") {}
+    server.restart();
+    assert_eq!(leader.line(), "led");
+    let done = leader.end();
+    assert_eq!(done.code, 7, "{}", done.stderr);
 }

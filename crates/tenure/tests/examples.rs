@@ -2,30 +2,44 @@
 #![cfg(all(feature = "recipes", feature = "file"))]
 #![allow(clippy::unwrap_used, reason = "a program that fails says why")]
 
-/// The programs by their names, each run as a test.
+/// The programs by their names and files, each run as a test.
 macro_rules! programs {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            include!(concat!("../examples/", stringify!($name), ".rs"));
+    ($($name:ident in $path:literal),* $(,)?) => {
+        $(
+            #[path = $path]
+            mod $name;
+        )*
 
-            #[test]
-            fn it_runs() {
-                main().unwrap();
-            }
-        })*
-
-        #[test]
-        fn no_program_is_left_out() {
-            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-            let mut files: Vec<_> = std::fs::read_dir(folder)
-                .unwrap()
-                .map(|file| file.unwrap().file_name().into_string().unwrap())
-                .filter(|file| file.ends_with(".rs"))
-                .collect();
-            files.sort();
-            assert_eq!(files, [$(concat!(stringify!($name), ".rs")),*]);
+        mod runs {
+            $(#[test]
+            fn $name() {
+                crate::$name::main().unwrap();
+            })*
         }
+
+        const PATHS: &[&str] = &[$($path),*];
     };
 }
 
-programs!(checkpoint, compaction, leader, read_write, semaphore, several_locks, tasks);
+programs!(
+    checkpoint in "../examples/checkpoint.rs",
+    compaction in "../examples/compaction.rs",
+    leader in "../examples/leader.rs",
+    read_write in "../examples/read_write.rs",
+    semaphore in "../examples/semaphore.rs",
+    several_locks in "../examples/several_locks.rs",
+    tasks in "../examples/tasks.rs",
+);
+
+#[test]
+fn no_program_is_left_out() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|file| file.ends_with(".rs"))
+        .map(|file| format!("../examples/{file}"))
+        .collect();
+    files.sort();
+    assert_eq!(files, PATHS);
+}
