@@ -5,6 +5,7 @@ mod common;
 
 use common::{Running, Site};
 use rustix::process::Signal;
+use tenure_testkit::servers::redis::RedisSetup;
 
 /// Says its term, and ends with 7 when its stdin does.
 const LEAD: &str = "echo $TENURE_FENCING_TOKEN; read line; exit 7";
@@ -56,7 +57,8 @@ fn the_next_candidate_leads_in_a_higher_term_when_the_command_of_the_leader_has_
 fn a_command_whose_term_is_lost_is_ended_and_begins_anew_in_the_next_term() {
     let site = Site::new();
     let script = "trap 'echo tidy; exit 0' TERM; echo $TENURE_FENCING_TOKEN; read line; exit 7";
-    let mut leader = candidate(&site, &["--ttl", "1s"], script);
+    // So long that a busy machine runs the trap before the lease can end.
+    let mut leader = candidate(&site, &["--ttl", "6s"], script);
     let mut last = 0;
     for _ in 0..2 {
         let now = term(&mut leader);
@@ -151,4 +153,20 @@ fn a_store_that_is_not_there_to_begin_with_is_told_at_once() {
     let site = Site::with("redis://127.0.0.1:1");
     let done = site.tenure(["elect", "x", "--", "true"]);
     assert_eq!(done.code, 69, "{}", done.stderr);
+}
+
+#[test]
+fn the_command_of_a_leader_is_ended_while_the_store_is_away_and_begins_anew_when_it_is_back() {
+    let server = RedisSetup::new().start();
+    let site = Site::with(&server.url());
+    let mut leader = candidate(&site, &["--ttl", "1s"], "echo led; read line; exit 7");
+    assert_eq!(leader.line(), "led");
+    server.kill();
+    assert!(leader.error_line().contains("ending the command"));
+    // Until it has asked in vain.
+    while !leader.error_line().contains("campaigning again") {}
+    server.restart();
+    assert_eq!(leader.line(), "led");
+    let done = leader.end();
+    assert_eq!(done.code, 7, "{}", done.stderr);
 }

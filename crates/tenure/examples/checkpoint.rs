@@ -1,4 +1,4 @@
-// A checkpoint at most once a minute, by whichever worker comes first.
+//! A checkpoint at most once a minute, by whichever worker comes first.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tenure::recipes::{CheckpointCoordinator, Checkpointed};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().join("locks").display())).await?;
     let (minute, path) = (Duration::from_secs(60), dir.path().join("checkpoints"));

@@ -1,10 +1,10 @@
-// Each partition is compacted by one worker at a time; who comes second goes on to the next.
+//! Each partition is compacted by one worker at a time; who comes second goes on to the next.
 
 use tenure::Error;
 use tenure::recipes::Compaction;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let compaction = Compaction::new(&locks);

@@ -1,9 +1,9 @@
-// One leader among candidates, and everybody who asks knows where it is.
+//! One leader among candidates, and everybody who asks knows where it is.
 
 use tenure::recipes::Election;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let election = Election::new(&locks, "scheduler")?

@@ -21,7 +21,7 @@ async fn try_acquire(
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let here = format!("file://{}", dir.path().display());
     let store = std::env::args().nth(1).filter(|arg| arg.contains(':')).unwrap_or(here);

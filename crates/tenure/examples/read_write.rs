@@ -1,9 +1,9 @@
-// Readers together, a writer alone; and from one to the other without letting go in between.
+//! Readers together, a writer alone; and from one to the other without letting go in between.
 
 use tenure::recipes::RwLock;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let table = RwLock::new(&locks, "tables/orders")?;

@@ -45,7 +45,7 @@ impl LockedIndexer {
 
 #[tokio::main]
 #[allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let mut writers = Vec::new();
     for n in 0..4 {

@@ -1,11 +1,11 @@
-// No more than three at a time, however many processes there are.
+//! No more than three at a time, however many processes there are.
 
 use std::time::Duration;
 
 use tenure::recipes::Semaphore;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let uploads = Semaphore::new(&locks, "uploads", 3)?;

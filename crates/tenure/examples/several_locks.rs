@@ -1,9 +1,9 @@
-// All of several locks or none, in one order for everybody.
+//! All of several locks or none, in one order for everybody.
 
 use tenure::recipes::MultiLock;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let transfer = MultiLock::new(&locks, ["accounts/7", "accounts/3"])?;

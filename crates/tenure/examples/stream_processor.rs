@@ -74,7 +74,7 @@ async fn two_resources(locks: &LockManager) -> Result<(), Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let store = format!("file://{}", dir.path().join("locks").display());
     let locks = Arc::new(tenure::connect(&store).await?); // or "redis://…", "postgres://…", "off:"

@@ -1,10 +1,10 @@
-// Each task is done once, whoever claims it; a worker that dies is replaced.
+//! Each task is done once, whoever claims it; a worker that dies is replaced.
 
 use tenure::Error;
 use tenure::recipes::{RanTask, TaskQueue};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let tasks = TaskQueue::new(&locks)?.max_attempts(3);

@@ -58,7 +58,7 @@ impl VectorIndex {
 
 #[tokio::main]
 #[allow(clippy::disallowed_methods, reason = "a program owns its tasks")]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let locks = tenure::connect(&format!("file://{}", dir.path().display())).await?;
     let index = VectorIndex { locks: locks.clone() };

@@ -22,7 +22,7 @@ const TASK: &str = "crash";
 pub(crate) fn work(backend: Arc<dyn DynBackend>) {
     die_with_parent();
     let task = claim(backend);
-    say(&format!("attempt {}", task.attempt()));
+    say(format!("attempt {}", task.attempt()));
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     let how = block_on(task.complete(&"late"));
