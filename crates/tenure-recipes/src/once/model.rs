@@ -128,7 +128,7 @@ fn check(menu: Menu, landmarks: &[Landmark]) {
 #[test]
 fn work_that_may_be_repeated_has_one_result() {
     let small = Menu { lapses: 1, failures: 1, timeouts: 1, looks: 1, ..Menu::new(2) };
-    let big = Menu { lapses: 2, failures: 1, looks: 1, ..Menu::new(3) };
+    let big = Menu { lapses: 2, looks: 1, ..Menu::new(3) };
     let menu = if full() { big } else { small };
     let size = if full() { [ALL_ATTEMPTS] } else { [STILL_RUNNING] };
     let landmarks = [[TAKEN_OVER, FOLLOWED, SUPERSEDED, LATE].as_slice(), &size].concat();
@@ -146,7 +146,7 @@ fn work_that_fails_again_and_again_is_given_up() {
 #[test]
 fn work_that_may_run_only_once_runs_once() {
     let small = Menu { lapses: 1, lost_answers: 1, failures: 1, ..Menu::new(2) };
-    let big = Menu { lapses: 2, crashes: 1, failures: 1, ..Menu::new(3) };
+    let big = Menu { lapses: 1, crashes: 1, failures: 1, ..Menu::new(3) };
     let menu = if full() { big } else { small };
     let menu = Menu { executions: Executions::AtMostOnce, what: "at most once", ..menu };
     check(menu, &[FOLLOWED, INDETERMINATE, KEPT_FAILURE, LATE]);
@@ -155,7 +155,7 @@ fn work_that_may_run_only_once_runs_once() {
 #[test]
 fn lost_answers_and_crashes_leave_one_result() {
     let small = Menu { lost_answers: 1, crashes: 1, ..Menu::new(2) };
-    let big = Menu { lost_answers: 1, crashes: 1, lapses: 1, ..Menu::new(3) };
+    let big = Menu { lost_answers: 1, lapses: 1, ..Menu::new(3) };
     let menu = if full() { big } else { small };
     check(Menu { what: "lost answers", ..menu }, &[TAKEN_OVER, FOLLOWED, NEVER_BEGAN, RESCUED]);
 }
