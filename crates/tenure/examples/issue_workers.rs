@@ -1,5 +1,5 @@
-// Workers that share tasks: conflict strategies, signs of life, what a worker says of itself, and
-// the numbers of all that.
+//! Workers that share tasks: conflict strategies, signs of life, what a worker says of itself, and
+//! the numbers of all that.
 
 use std::error::Error;
 use std::time::Duration;

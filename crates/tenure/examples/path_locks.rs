@@ -1,8 +1,8 @@
-// A SQL server's files, one writer each: paths as lock names, a ttl, an owner.
-//
-// `cargo run -p tenure --example path_locks -- postgres+advisory://` does the same by PostgreSQL's
-// advisory locks, with the connection from `TENURE_LOCK_POSTGRES_CONNECTION`, `PGCONNECTION` or
-// the `PG*` variables.
+//! A SQL server's files, one writer each: paths as lock names, a ttl, an owner.
+//!
+//! `cargo run -p tenure --example path_locks -- postgres+advisory://` does the same by PostgreSQL's
+//! advisory locks, with the connection from `TENURE_LOCK_POSTGRES_CONNECTION`, `PGCONNECTION` or
+//! the `PG*` variables.
 
 use std::error::Error;
 use std::path::Path;

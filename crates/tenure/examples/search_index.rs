@@ -1,5 +1,5 @@
-// Several writers of one search index: one lock in the index's own directory, taken around each
-// write, or held for as long as the writer lives.
+//! Several writers of one search index: one lock in the index's own directory, taken around each
+//! write, or held for as long as the writer lives.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

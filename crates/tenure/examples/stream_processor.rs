@@ -1,5 +1,5 @@
-// Instances of a stream processor: plain locks in all the ways it took them, one leader, checkpoints,
-// compaction, tasks, and two resources at once.
+//! Instances of a stream processor: plain locks in all the ways it took them, one leader, checkpoints,
+//! compaction, tasks, and two resources at once.
 
 use std::error::Error;
 use std::sync::Arc;
