@@ -83,9 +83,9 @@ fn a_key_that_somebody_deletes_at_one_server_is_there_again_after_a_renewal() {
 
 #[test]
 fn a_key_that_is_deleted_at_two_of_three_is_lost_and_does_not_come_back() {
-    let set = Set::old(3, "2s");
+    let set = Set::old(3, "4s");
     let locks = set.bystander();
-    let guard = acquire(&locks, X, SHORT);
+    let guard = acquire(&locks, X, LONGEST * 2);
     until("all are bound", || set.bound(X) == 3);
     for server in &set.servers[..2] {
         server.cli(&["DEL", X]);
