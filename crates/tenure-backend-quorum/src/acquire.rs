@@ -32,7 +32,8 @@ pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Res
     let began = SystemClock.now();
     let mut again = 0;
     loop {
-        let contended = 0 < again || !claim.first;
+        // Whoever does not ask again has to know: the lead may not have heard of a release yet.
+        let contended = claim.asks_again && (0 < again || !claim.first);
         let mut canvass = Canvass::new(&house, &claim, contended);
         if let Some(fence) = canvass.run().await {
             canvass.won(fence);

@@ -62,9 +62,9 @@ fn a_process_that_is_killed_while_it_acquires_holds_votes_for_a_ttl_at_most() {
 }
 
 fn stopped_for(ttls: f64) {
-    let set = Set::old(3, "2s");
+    let set = Set::old(3, "4s");
     let mut fleet = set.fleet(0);
-    let ttl = SHORT * 2;
+    let ttl = SHORT * 4;
     let holder = a_holder(&mut fleet, set.job(ttl));
     let waiter = a_waiter(&mut fleet, set.job(ttl));
     fleet.stop(&holder).unwrap();
