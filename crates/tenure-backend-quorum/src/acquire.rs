@@ -32,14 +32,17 @@ pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Res
     let began = SystemClock.now();
     let mut again = 0;
     loop {
-        let mut canvass = Canvass::new(&house, &claim);
+        // Whoever does not ask again has to know: the lead may not have heard of a release yet.
+        let contended = claim.asks_again && (0 < again || !claim.first);
+        let mut canvass = Canvass::new(&house, &claim, contended);
         if let Some(fence) = canvass.run().await {
             canvass.won(fence);
             let grant = Grant::new(fence, Seats::All, SystemClock.wall(), claim.ttl);
             return Ok(Verdict::Granted(grant));
         }
         let silent = canvass.is_silent() && SystemClock.now().since(began) < SILENCE;
-        let split = silent || (canvass.is_split() || canvass.is_cut()) && again < AGAIN;
+        let again_at_once = canvass.is_split() || canvass.is_cut();
+        let split = canvass.lead.is_none() && (silent || again_at_once && again < AGAIN);
         let verdict = canvass.verdict();
         let leaving = canvass.lost();
         if !split {
@@ -66,28 +69,53 @@ struct Canvass<'a, V> {
     election: Election,
     asked: Asked<Heard>,
     votes: Vec<Option<Result<Vote>>>,
+    /// The voter that is asked before the others, if several may ask at the same time: whoever finds it
+    /// taken splits nobody else's votes.
+    lead: Option<usize>,
 }
 
 impl<'a, V: Voter> Canvass<'a, V> {
-    fn new(house: &'a Arc<House<V>>, claim: &Claim) -> Self {
+    fn new(house: &'a Arc<House<V>>, claim: &Claim, contended: bool) -> Self {
         let details = claim.details.clone();
         let mut ballot = Ballot::new(claim.name.clone(), claim.member, claim.ttl, details);
         ballot.round = house.next_round();
         ballot.longest = house.longest;
         ballot.waits = claim.asks_again;
         let ballot = Arc::new(ballot);
-        let mine = ballot.clone();
-        let asked = house.ask_all(move |seat| {
-            let ballot = mine.clone();
-            async move { seat.voter.vote(&ballot).await.map(Heard::Voted) }
-        });
         let votes = (0..house.size()).map(|_| None).collect();
-        Self { house, ballot, election: Election::new(house.size()), asked, votes }
+        let (election, asked) = (Election::new(house.size()), Asked::new());
+        let lead = contended.then(|| lead(house.size()));
+        Self { house, ballot, election, asked, votes, lead }
+    }
+
+    fn ask(&self, voter: usize) {
+        let ballot = self.ballot.clone();
+        self.asked.push(self.house.ask(voter, move |seat| async move {
+            seat.voter.vote(&ballot).await.map(Heard::Voted)
+        }));
+    }
+
+    /// Asks the lead, and then the others unless it is taken; `false` if it is.
+    async fn begin(&mut self, limit: Duration) -> bool {
+        let lead = self.lead;
+        if let Some(lead) = lead {
+            self.ask(lead);
+            self.hears(limit).await;
+            if let Some(Ok(Vote::Taken { .. })) = &self.votes[lead] {
+                return false;
+            }
+        }
+        self.lead = None;
+        (0..self.house.size()).filter(|voter| lead != Some(*voter)).for_each(|v| self.ask(v));
+        true
     }
 
     /// Until it is won, with the fence, or lost.
     async fn run(&mut self) -> Option<Fence> {
         let limit = patience(self.ballot.ttl);
+        if !self.begin(limit).await {
+            return None;
+        }
         loop {
             match self.election.step() {
                 Next::Won(fence) => return Some(Fence::new(fence)),
@@ -146,6 +174,10 @@ impl<'a, V: Voter> Canvass<'a, V> {
     /// Gives back the votes that there are, and those that may come.
     fn lost(self) -> Asked<()> {
         let asked = FuturesUnordered::new();
+        if self.lead.is_some() {
+            // It gave no vote, and the others were not asked.
+            return asked;
+        }
         for voter in 0..self.house.size() {
             let late = self.election.is_open(voter);
             if !late && !self.election.has_vote_of(voter) {
@@ -229,7 +261,7 @@ impl<'a, V: Voter> Canvass<'a, V> {
                 _ => None,
             })
             .collect();
-        let answered = votes().count();
+        let answered = if self.lead.is_some() { quorum } else { votes().count() };
         if answered < quorum {
             return Err(too_few(&self.votes));
         }
@@ -276,6 +308,14 @@ impl<'a, V: Voter> Canvass<'a, V> {
             "wait that long: leases that they may have forgotten live for `max_ttl` at most",
         ))
     }
+}
+
+/// Which voter is asked first at this time by all who contend. In turns, so that one that keeps a vote for
+/// nobody is not in everybody's way for long.
+fn lead(voters: usize) -> usize {
+    const TURN: u64 = 1_000_000;
+    let turn = SystemClock.wall().0 / TURN;
+    usize::try_from(turn % voters as u64).unwrap_or(0)
 }
 
 fn raise<V: Voter>(

@@ -65,8 +65,11 @@ impl<M: Copy + Ord> Urn<M> {
 
     /// A ballot arrives; `time` is the voter's own, below which no new fence may lie.
     pub fn vote(&mut self, member: M, round: u64, repair: bool, time: u64) -> Answer<M> {
-        if let Some(how) = self.gone.get(&member) {
-            return Answer::Gone(how.clone());
+        match self.gone.get(&member) {
+            // Its vote was lost here, and a majority says that its time is not over.
+            Some(Departure::Expired) if repair => {}
+            Some(how) => return Answer::Gone(how.clone()),
+            None => {}
         }
         if self.late.get(&member).is_some_and(|late| round <= *late) {
             return Answer::Late;
@@ -85,6 +88,7 @@ impl<M: Copy + Ord> Urn<M> {
             self.gone.insert(old, Departure::Expired);
         }
         self.key = Some(member);
+        self.gone.remove(&member);
         let last = self.record.filter(|(old, _)| *old == member).map_or(round, |(_, last)| last);
         self.record = Some((member, last.max(round)));
         let own = held && self.raiser == Some(member);
@@ -110,9 +114,9 @@ impl<M: Copy + Ord> Urn<M> {
             (Some(key), _) if key == member => {
                 Keep::Kept { ttl: std::time::Duration::ZERO, since: Micros(0) }
             }
+            (None, Some(Departure::Expired) | None) => Keep::Absent,
             (_, Some(how)) => Keep::Gone(how.clone()),
             (Some(_), None) => Keep::Taken,
-            (None, None) => Keep::Absent,
         }
     }
 

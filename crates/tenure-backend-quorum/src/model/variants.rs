@@ -42,8 +42,9 @@ fn without_keys_that_end_early_no_two_work_at_once() {
 
 #[test]
 fn three_who_ask_at_a_time_keep_every_promise() {
-    // With a key that ends early there are too many orders for every day.
-    check(&Trial { clients: 3, silences: 0, expiries: u8::from(full()), ..elections() });
+    // There are too many orders for every day.
+    let clients = if full() { 3 } else { 2 };
+    check(&Trial { clients, silences: 0, expiries: 1, asks: 1, ..elections() });
 }
 
 #[test]

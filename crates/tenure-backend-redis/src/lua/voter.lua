@@ -140,7 +140,9 @@ function verbs.vote(member, t, origin)
   local for_long, longest = quarantine(t[3])
   if t[3] < longest then return { 'longer', longest } end
   if for_long > 0 then return { 'quarantined', for_long } end
-  if f.gone then return { 'gone', f.gone } end
+  -- Its vote was lost here, and a majority says that its time is not over.
+  local was_lost = t[4] == 1 and f.gone and f.gone[1] == 'expired'
+  if f.gone and not was_lost then return { 'gone', f.gone } end
   if f[7] and t[1] <= tonumber(f[7]) then return { 'late' } end
   if f.key and f.key ~= member then
     if t[5] == 1 then
@@ -155,6 +157,7 @@ function verbs.vote(member, t, origin)
     return { 'gone', { 'expired', '', '' } }
   end
   if f.member ~= '' and f.member ~= member then depart(f.member, { 'expired', '', '' }) end
+  if was_lost then call('HDEL', cell, 'x' .. sub(member, 1, 32)) end
   local over, own = now + t[2], 0
   if f.key then
     -- Never earlier than was promised before.
@@ -186,7 +189,7 @@ end
 -- 'keep' { change, ttl }
 function verbs.keep(member, t)
   if f.key ~= member then
-    if f.gone then return { 'gone', f.gone } end
+    if f.gone and (f.key or f.gone[1] ~= 'expired') then return { 'gone', f.gone } end
     return { f.key and 'taken' or 'absent' }
   end
   local h = call('HMGET', cell, 't', 's')

@@ -27,7 +27,7 @@ impl Clocks {
                 .env("FAKETIME_NO_CACHE", "1")
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         };
-        let set = Set::with(3, "2s", setup);
+        let set = Set::with(3, "6s", setup);
         (clocks, set)
     }
 
@@ -77,7 +77,7 @@ fn fences_rise_whatever_the_clocks_of_the_servers_do() {
 fn a_holder_outlives_one_clock_that_is_set_forward_by_an_hour_and_gets_the_vote_again() {
     let (clocks, set) = Clocks::new();
     let locks = set.bystander();
-    let guard = acquire(&locks, X, LONGEST);
+    let guard = acquire(&locks, X, LONGEST * 3);
     until("all are bound", || set.bound(X) == 3);
     let round = || set.servers[1].cli(&["HGET", "tenure:vote:x", "n"]);
     let before = round();

@@ -145,7 +145,7 @@ fn a_network_that_loses_delays_and_cuts_at_one_server_breaks_no_promise() {
 
 #[test]
 fn two_who_each_reach_another_majority_exclude_each_other() {
-    let set = Set::old(3, "2s");
+    let set = Set::old(3, "6s");
     // One comes by the proxies and does not reach the first; the other does not reach the last.
     set.proxies[0].refuse();
     set.proxies[0].cut();
@@ -153,16 +153,16 @@ fn two_who_each_reach_another_majority_exclude_each_other() {
     let near = {
         let ports = [set.servers[0].port(), set.servers[1].port(), 1];
         let hosts = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
-        let url = format!("redlock://{hosts}?max_ttl=2s");
+        let url = format!("redlock://{hosts}?max_ttl=6s");
         tenure_core::LockManager::new(crate::stage::backend(&url)).unwrap()
     };
     let mut last = 0;
     for round in 0..6 {
         let (one, other) = if round % 2 == 0 { (&near, &far) } else { (&far, &near) };
-        let guard = acquire(one, X, SHORT);
+        let guard = acquire(one, X, LONGEST * 3);
         assert!(last < guard.fencing_token().get());
         last = guard.fencing_token().get();
-        assert!(block_on(other.try_acquire(X, SHORT)).unwrap().is_none());
+        assert!(block_on(other.try_acquire(X, LONGEST * 3)).unwrap().is_none());
         block_on(guard.release()).unwrap();
     }
 }
@@ -252,9 +252,9 @@ fn a_server_that_mangles_its_answers_is_outvoted() {
 
 #[test]
 fn a_server_at_its_memory_limit_gives_no_votes_and_takes_leaves() {
-    let set = Set::old(3, "2s");
+    let set = Set::old(3, "6s");
     let locks = set.bystander();
-    let guard = acquire(&locks, X, SHORT);
+    let guard = acquire(&locks, X, LONGEST * 3);
     for server in &set.servers[..2] {
         server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     }
