@@ -366,7 +366,7 @@ impl Once {
             }),
             (Verdict::Theirs { attempt } | Verdict::Mine { attempt }, ..) => {
                 let (record, kept) = seen.expect("a result was found");
-                let (_, result) = Record::decode(&kept.bytes)?;
+                let result = record.result_in(&kept.bytes);
                 let source = if waited { Source::Joined } else { Source::Cached };
                 debug_assert_eq!(record.note().attempt, attempt);
                 Ok(Outcome {

@@ -82,6 +82,11 @@ impl Record {
         bytes
     }
 
+    /// The result in the bytes that this record was read from.
+    pub(super) fn result_in<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[bytes.len() - self.size..]
+    }
+
     /// Reads a record and its result.
     ///
     /// # Errors

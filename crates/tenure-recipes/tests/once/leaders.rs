@@ -8,7 +8,7 @@ use tenure_recipes::once::{Executions, Failures, Fingerprint, Key, OnceError, So
 use tokio::sync::oneshot;
 
 use crate::stage::{
-    Called, Stage, calls, find, says, spawn, until, until_followers, until_state, works_for_ever,
+    Called, LONG, Stage, calls, says, spawn, until, until_followers, until_state, works_for_ever,
 };
 
 async fn fails(once: &tenure_recipes::once::Once) -> Called<String> {
@@ -200,7 +200,41 @@ pub(crate) async fn a_leader_that_was_given_up_gets_the_winners_result(stage: &S
     }
 }
 
-pub(crate) async fn a_result_without_a_lease_is_discarded(stage: &Stage) {
+/// A call that vanishes with whoever made it, also if that one is dropped itself.
+struct Vanishes(tokio::task::JoinHandle<Called<String>>);
+
+impl Drop for Vanishes {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(crate) async fn a_result_without_a_lease_is_discarded_once_another_has_begun(stage: &Stage) {
+    let config = stage.config().wait_timeout(Duration::from_millis(300));
+    let once = stage.once(&config);
+    let name = Key::from("key").lock_name(config.scope()).unwrap();
+    let (operator, successor) = (stage.manager(), stage.once(&config));
+    let ended = once
+        .run("key", Fingerprint::NONE, |attempt| async move {
+            let fence = attempt.fencing_token();
+            operator.force_release(name, Some(fence), "it hangs").await.unwrap();
+            // Begun, and gone: there is no result, and still this one comes too late.
+            let next = Vanishes(works_for_ever(&successor, "key"));
+            until("it works", async || successor.status("key").await.unwrap().attempt == Some(2))
+                .await;
+            drop(next);
+            Ok::<_, String>("nobody wants it".to_owned())
+        })
+        .await;
+    assert!(matches!(ended, Err(OnceError::Superseded { attempt: 1, .. })), "{ended:?}");
+    let third = stage.once(&config.clone().wait_timeout(LONG));
+    let outcome = says(&third, "key", "the third").await.unwrap().unwrap();
+    // Where the loss was told at once, the work was dropped before another could begin.
+    assert_eq!(outcome.value, "the third");
+    assert!((2..=3).contains(&outcome.attempt), "{outcome:?}");
+}
+
+pub(crate) async fn a_result_without_a_lease_counts_if_nobody_has_begun(stage: &Stage) {
     let config = stage.config().wait_timeout(Duration::from_millis(300));
     let once = stage.once(&config);
     let name = Key::from("key").lock_name(config.scope()).unwrap();
@@ -209,11 +243,20 @@ pub(crate) async fn a_result_without_a_lease_is_discarded(stage: &Stage) {
         .run("key", Fingerprint::NONE, |attempt| async move {
             let fence = attempt.fencing_token();
             operator.force_release(name, Some(fence), "it hangs").await.unwrap();
-            Ok::<_, String>("nobody wants it".to_owned())
+            Ok::<_, String>("just in time".to_owned())
         })
         .await;
-    assert!(matches!(ended, Err(OnceError::Superseded { attempt: 1, .. })), "{ended:?}");
-    let next = says(&once, "key", "the next").await.unwrap().unwrap();
-    assert_eq!((next.value.as_str(), next.attempt), ("the next", 2));
-    assert_eq!(find(&once, "key").await.unwrap().value, "the next");
+    let third = stage.once(&config.clone().wait_timeout(LONG));
+    let next = says(&third, "key", "the next").await.unwrap().unwrap();
+    match ended {
+        Ok(outcome) => {
+            assert_eq!((outcome.source, outcome.attempt), (Source::Executed, 1));
+            assert_eq!((next.value.as_str(), next.source), ("just in time", Source::Cached));
+        }
+        // It was told of the loss before the work was done.
+        Err(OnceError::Superseded { attempt: 1, .. }) => {
+            assert_eq!((next.value.as_str(), next.attempt), ("the next", 2));
+        }
+        other => panic!("{other:?}"),
+    }
 }

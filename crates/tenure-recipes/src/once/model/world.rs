@@ -1,6 +1,7 @@
 //! What the model consists of: callers, their courses, and one lock.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,6 +21,17 @@ const KEEP: Duration = Duration::from_secs(3600);
 static DETAILS: LazyLock<Arc<Details>> =
     LazyLock::new(|| Arc::new(Details::of(Owner::labelled("caller").expect("a label"))));
 static NAME: LazyLock<LockName> = LazyLock::new(|| LockName::new("once").expect("a name"));
+
+/// The plain claims of all callers, by the number of the token: hashing takes most of the time.
+static CLAIMS: LazyLock<Vec<Vec<Claim>>> = LazyLock::new(|| {
+    let token = |caller: u8, number: u8| {
+        let mut bytes = [0; 16];
+        (bytes[0], bytes[1]) = (caller, number);
+        Token::from_bytes(bytes)
+    };
+    let of = |caller| (0..64).map(|number| new_claim(token(caller, number))).collect();
+    (0..4).map(of).collect()
+});
 
 /// What may happen, and how often.
 #[derive(Clone, Debug)]
@@ -85,15 +97,14 @@ impl Worker {
         self.dead || matches!(self.course.ask(), Ask::Over(_))
     }
 
-    fn token(&self, number: u8) -> Token {
-        let mut bytes = [0; 16];
-        (bytes[0], bytes[1]) = (self.number, number);
-        Token::from_bytes(bytes)
-    }
-
     /// Who it is to the store while it asks, or holds.
     fn member(&self, holds: bool) -> MemberId {
-        self.token(self.tokens - u8::from(holds)).member()
+        self.plain_claim(u8::from(holds)).member
+    }
+
+    /// What it asks with: the token that is next, or the one `before` that.
+    fn plain_claim(&self, before: u8) -> &'static Claim {
+        &CLAIMS[usize::from(self.number)][usize::from(self.tokens - before)]
     }
 }
 
@@ -275,7 +286,7 @@ impl World {
             Step::TimesOut(n) => {
                 self.timeouts -= 1;
                 let worker = self.worker(n);
-                let claim = claim(worker.token(worker.tokens), true, true);
+                let claim = worker.plain_claim(0);
                 self.turn(|turn| turn.withdraw(claim.id, claim.member, KEEP));
                 self.asked(n);
                 self.hears(n, Heard::TimedOut);
@@ -356,7 +367,7 @@ impl World {
         if menu.unconditional_done
             && let (Some(note), Some(value)) = (done, value)
         {
-            let mut strong = claim(Token::from_bytes([0xff; 16]), false, false);
+            let mut strong = new_claim(Token::from_bytes([0xff; 16]));
             strong.force = Some("it is done".into());
             self.turn(|turn| {
                 turn.acquire(&strong);
@@ -370,8 +381,8 @@ impl World {
 
     /// Asks for the lock.
     fn asks(&mut self, n: u8, or_value: bool, wait: bool) -> Option<Heard> {
-        let worker = self.worker(n);
-        let claim = claim(worker.token(worker.tokens), or_value, wait);
+        let mut claim = self.worker(n).plain_claim(0).clone();
+        (claim.or_value, claim.wait) = (or_value, wait);
         let heard = match self.turn(|turn| turn.acquire(&claim)) {
             Answer::Granted(grant) => {
                 self.worker_mut(n).fence = grant.fence;
@@ -401,11 +412,10 @@ impl World {
         worker.tokens += 1;
     }
 
-    fn found(&self, n: u8, bytes: &[u8], fence: Fence) -> Found {
-        let (record, _) = Record::decode(bytes).expect("the courses wrote it");
+    fn found(&self, n: u8, bytes: &Arc<[u8]>, fence: Fence) -> Found {
         let worker = self.worker(n);
         let mine = [worker.worked_under, worker.left_under].contains(&Some(fence));
-        Found { note: record.note(), same_request: true, mine }
+        Found { note: note(bytes), same_request: true, mine }
     }
 
     fn hears(&mut self, n: u8, heard: Heard) {
@@ -429,14 +439,29 @@ impl World {
     }
 }
 
-fn claim(token: Token, or_value: bool, wait: bool) -> Claim {
-    let mut claim = Claim::new(NAME.clone(), token, Duration::from_secs(30), DETAILS.clone());
-    (claim.or_value, claim.wait) = (or_value, wait);
-    claim
+fn new_claim(token: Token) -> Claim {
+    Claim::new(NAME.clone(), token, Duration::from_secs(30), DETAILS.clone())
+}
+
+thread_local! {
+    /// The values of all notes, both ways, for the same reason.
+    static VALUES: RefCell<HashMap<Note, Arc<[u8]>>> = RefCell::default();
+    static NOTES: RefCell<HashMap<Arc<[u8]>, Note>> = RefCell::default();
 }
 
 fn value(note: Note) -> Value {
-    Value { bytes: Record::new(note, "", None).encode(&[]).into(), keep: KEEP }
+    let bytes = VALUES.with_borrow_mut(|values| {
+        let encode = || Record::new(note, "", None).encode(&[]).into();
+        values.entry(note).or_insert_with(encode).clone()
+    });
+    Value { bytes, keep: KEEP }
+}
+
+fn note(bytes: &Arc<[u8]>) -> Note {
+    NOTES.with_borrow_mut(|notes| {
+        let decode = || Record::decode(bytes).expect("the courses wrote it").0.note();
+        *notes.entry(bytes.clone()).or_insert_with(decode)
+    })
 }
 
 /// Whether some state of the model is so.
