@@ -9,20 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::alarm::before;
-use crate::attempt::departed;
-use crate::backend::{
-    Claim, DynBackend, Evicted, Eviction, Kept, LeaseRef, Listener, Member, Reason, Release,
-    Renewal,
-};
+use crate::backend::{DynBackend, Evicted, Eviction, Listener, Reason};
 use crate::capability::Capabilities;
 use crate::claims::{GoneHook, Waiters};
 use crate::clock::{Clock, SystemClock};
 use crate::deadlock::CHECK_AFTER;
 use crate::error::{Error, ErrorKind, Result};
-use crate::guard::{LockGuard, LockWatch, NotReleased};
-use crate::held::LockToken;
+use crate::guard::{LockGuard, LockWatch};
 use crate::keeper::Keeper;
-use crate::lease::{Lease, Timed, earliest_end};
+use crate::lease::Timed;
 use crate::loss::LossReason;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::name::LockName;
@@ -57,7 +52,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone)]
 pub struct LockManager {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What makes a [`LockManager`].
@@ -328,92 +323,6 @@ impl LockManager {
                     .with_help("look again who holds it now; nothing was changed")
                     .with_holders(holders),
             )),
-        }
-    }
-
-    /// Takes over a lock that another process handed out as a token, and renews it from now on.
-    ///
-    /// # Errors
-    /// `NotHeld` or `Lost` if it is not held any more; `Unsupported`; `Unreachable`.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the lock may be held until its ttl has passed.
-    pub async fn resume(&self, token: &LockToken) -> Result<LockGuard> {
-        let inner = &self.inner;
-        let details = inner.details(Some(token.ttl / 3));
-        let claim = Claim::new(token.name.clone(), token.token.clone(), token.ttl, details.clone());
-        let lease = Arc::new(Lease::sent(&claim, Some(token.ttl / 3), inner.pid()));
-        let sent = inner.clock().now();
-        let grant = self.renew_held(token, token.ttl, false).await?;
-        let end = earliest_end(sent, grant.term);
-        if !lease.hold(&grant, end, inner.clock().now()) {
-            return Err(Error::new(
-                ErrorKind::Unknown,
-                "the lease was given up while it was resumed",
-            ));
-        }
-        let due = lease.times.lock().due();
-        inner.keeper.care_for(&lease, due);
-        inner.metrics().acquired(Duration::ZERO);
-        Ok(LockGuard::new(inner.clone(), lease, details, None))
-    }
-
-    /// Renews a lock that was handed out as a token, without taking it over; it lives for `ttl`
-    /// from now on.
-    ///
-    /// # Errors
-    /// `NotHeld` or `Lost` if it is not held any more; `Invalid`; `Unsupported`; `Unreachable`.
-    pub async fn renew_token(&self, token: &LockToken, ttl: Duration) -> Result<LockToken> {
-        self.inner.check_ttl(ttl)?;
-        let grant = self.renew_held(token, ttl, true).await?;
-        Ok(LockToken { ttl, fence: grant.fence, ..token.clone() })
-    }
-
-    /// Releases a lock that was handed out as a token.
-    ///
-    /// # Errors
-    /// `AlreadyLost` if it is not held any more; `Unknown` if the store did not say.
-    pub async fn release_token(&self, token: &LockToken) -> Result<(), NotReleased> {
-        let lease = LeaseRef {
-            name: token.name.clone(),
-            token: token.token.clone(),
-            id: token.token.member(),
-            fence: token.fence,
-        };
-        let answer = self.inner.limited(self.inner.backend.release(&lease, None)).await;
-        match answer {
-            Ok(Release::Released) => {
-                self.inner.metrics().released();
-                Ok(())
-            }
-            Ok(Release::NotHeld(how)) => Err(NotReleased::AlreadyLost(how.into())),
-            Ok(Release::NeedsAllSeats) => Err(NotReleased::AlreadyLost(LossReason::Expired)),
-            Err(error) => Err(NotReleased::Unknown {
-                within: token.ttl,
-                error: self.inner.context(error, "releasing", Some(&token.name)),
-            }),
-        }
-    }
-
-    async fn renew_held(
-        &self,
-        token: &LockToken,
-        ttl: Duration,
-        detached: bool,
-    ) -> Result<crate::backend::Grant> {
-        self.inner.check_open()?;
-        self.inner.check_detached()?;
-        let member = Member::new(token.name.clone(), token.token.clone(), ttl, Some(token.fence));
-        let members = [member.changed(ttl, detached)];
-        let call = async { Ok(self.inner.backend.renew(&members).await) };
-        let context = |e: Error| self.inner.context(e, "renewing", Some(&token.name));
-        match self.inner.limited(call).await.map_err(context)?.pop() {
-            Some(Renewal::Kept(Kept::Holding(grant))) => Ok(grant),
-            Some(Renewal::Gone(how)) => Err(context(departed(how))),
-            Some(Renewal::Unknown(error)) => Err(context(error)),
-            Some(Renewal::Kept(Kept::Waiting)) | None => {
-                Err(context(Error::new(ErrorKind::NotHeld, "the token waits for the lock")))
-            }
         }
     }
 
