@@ -170,3 +170,13 @@ fn the_command_of_a_leader_is_ended_while_the_store_is_away_and_begins_anew_when
     let done = leader.end();
     assert_eq!(done.code, 7, "{}", done.stderr);
 }
+
+#[test]
+fn a_store_without_values_proclaims_nothing_and_is_not_asked() {
+    // Nobody listens there.
+    let site = Site::with("postgres+advisory://tenure@127.0.0.1:1/x");
+    let done = site.tenure(["elect", "--proclaim", "here", "x", "--", "true"]);
+    assert_eq!(done.code, 64, "{}", done.stderr);
+    assert!(done.stderr.contains("proclaimed values") && done.stderr.contains("postgres://"));
+    assert_eq!(site.tenure(["elect", "x", "--", "true"]).code, 69);
+}

@@ -4,8 +4,6 @@
 
 #[cfg(all(feature = "memory", feature = "file", feature = "recipes"))]
 mod memory_and_file {
-    #[doc = include_str!("../../../docs/guide/best-practices.md")]
-    mod best_practices {}
     #[doc = include_str!("../../../docs/guide/coming-from.md")]
     mod coming_from {}
     #[doc = include_str!("../../../docs/guide/configuration.md")]
@@ -56,4 +54,10 @@ mod file {
 mod recipes {
     #[doc = include_str!("../../../docs/guide/recipes.md")]
     mod recipes_page {}
+}
+
+#[cfg(all(feature = "memory", feature = "file", feature = "recipes"))]
+mod memory_file_and_recipes {
+    #[doc = include_str!("../../../docs/guide/best-practices.md")]
+    mod best_practices {}
 }

@@ -32,10 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_millis(2500);
 /// How late a busy machine may run the thread that tells of a loss.
 const SLACK: Duration = Duration::from_millis(600);
-/// How often a leader is ended by force, for each of three stores: more than 100 times in all.
-const CHANGES: u32 = 34;
+/// How leaders are ended by force, where a killed one has to be waited out.
+const FORCE: Force = Force { changes: 34, stop_one_in: 2, ttl: TTL };
 /// The variable that asks for so many times as many.
 const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
+
+/// How leaders are ended by force.
+#[derive(Clone, Copy)]
+struct Force {
+    changes: u32,
+    /// The others are killed.
+    stop_one_in: u32,
+    ttl: Duration,
+}
 
 /// Not a test of its own: what other processes do that run this program again.
 #[test]
@@ -67,20 +76,22 @@ fn this_program() -> Command {
 #[test]
 fn forced_changes_never_let_two_lead_in_a_directory() {
     let dir = tempfile::tempdir().unwrap();
-    change_leaders(&format!("file://{}", dir.path().display()), CHANGES, TTL);
+    // A killed leader is proven to be dead.
+    let force = Force { changes: 104, stop_one_in: 4, ttl: TTL };
+    change_leaders(&format!("file://{}", dir.path().display()), force);
 }
 
 #[test]
 fn forced_changes_never_let_two_lead_on_a_redis_server() {
     let server = RedisSetup::new().start();
-    change_leaders(&server.url(), CHANGES, TTL);
+    change_leaders(&server.url(), FORCE);
 }
 
 #[test]
 fn forced_changes_never_let_two_lead_in_a_lease_table() {
     let server = PostgresSetup::new().start();
     server.psql(&tenure_backend_postgres::install_sql("tenure"));
-    change_leaders(&server.url(), CHANGES, TTL);
+    change_leaders(&server.url(), FORCE);
 }
 
 #[test]
@@ -88,7 +99,7 @@ fn forced_changes_never_let_two_lead_on_advisory_locks() {
     let server = PostgresSetup::new().start();
     // A session that is silent is ended after 2 s at the least.
     let url = server.url().replace("postgres://", "postgres+advisory://");
-    change_leaders(&url, 8, Duration::from_secs(2));
+    change_leaders(&url, Force { changes: 8, stop_one_in: 2, ttl: Duration::from_secs(2) });
 }
 
 #[test]
@@ -110,19 +121,20 @@ fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_lease_table() 
     worker::crash(&server.url());
 }
 
-/// Kills a leader, stops the next, and so on; then judges what all of them wrote down.
-fn change_leaders(url: &str, changes: u32, ttl: Duration) {
+/// Kills and stops one leader after the other; then judges what all of them wrote down.
+fn change_leaders(url: &str, mut force: Force) {
     let rounds: u32 = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().unwrap());
     let history = tempfile::tempdir().unwrap();
-    let mut crowd = Crowd::new(url, ttl, &history);
+    force.changes *= rounds;
+    let mut crowd = Crowd::new(url, force.ttl, &history);
     let mut stopped: Option<String> = None;
-    for change in 0..changes * rounds {
+    for change in 0..force.changes {
         let leader = crowd.leader(stopped.as_deref());
         // The one that was stopped goes on while the next one leads, and finds itself lost.
         if let Some(last) = stopped.take() {
             crowd.fleet.go_on(&last).unwrap();
         }
-        if change % 2 == 0 {
+        if (change + 1) % force.stop_one_in != 0 {
             crowd.fleet.kill(&leader).unwrap();
             crowd.candidates.retain(|candidate| *candidate != leader);
             crowd.enter();
@@ -132,7 +144,7 @@ fn change_leaders(url: &str, changes: u32, ttl: Duration) {
         }
     }
     crowd.leader(stopped.as_deref());
-    judge(&crowd.fleet.finish().unwrap(), changes * rounds, ttl);
+    judge(&crowd.fleet.finish().unwrap(), force);
 }
 
 /// Candidates of one election.
@@ -168,7 +180,8 @@ impl Crowd {
     }
 }
 
-fn judge(run: &Run, changes: u32, ttl: Duration) {
+fn judge(run: &Run, force: Force) {
+    let Force { changes, stop_one_in, ttl } = force;
     let rules = Rules { lost_slack: SLACK, place: Claim::WAIT_TTL, ..Rules::new(ttl, RECOVERY) }
         .expect(Promise::Orphans, Demand::NotOffered)
         .expect(Promise::Order, Demand::NotOffered);
@@ -184,5 +197,6 @@ fn judge(run: &Run, changes: u32, ttl: Duration) {
     assert!(usize::try_from(changes).unwrap() < terms, "{terms} terms, {changes} changes");
     // Every leader that was stopped for longer than its term was told so, by the callback.
     let lost = run.events.iter().filter(is(Op::Lost, Phase::Ok)).count();
-    assert!(usize::try_from(changes / 2 - 1).unwrap() <= lost, "{lost} of {changes} were told");
+    let stops = changes / stop_one_in;
+    assert!(usize::try_from(stops - 1).unwrap() <= lost, "{lost} of {stops} were told");
 }
