@@ -111,6 +111,8 @@ fn capabilities(kind: &'static str, longest: Duration) -> Capabilities {
     can.detached = false;
     can.upgrade = false;
     can.force_acquire = false;
+    // Nobody knows who waits.
+    can.deadlocks = false;
     can.list = false;
     can.wakes = Wakes::Poll;
     // As long as a majority knows; with all of them gone, what they wrote down.

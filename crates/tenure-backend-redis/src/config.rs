@@ -237,8 +237,7 @@ impl RedisConfig {
     /// The address without credentials.
     pub(crate) fn masked(&self) -> String {
         let hosts = |nodes: &[ConnectionInfo]| {
-            let all: Vec<_> = nodes.iter().map(|n| n.addr().to_string()).collect();
-            all.join(",")
+            nodes.iter().map(|node| shown(node.addr())).collect::<Vec<_>>().join(",")
         };
         match &self.place {
             Place::Node(node) => {
@@ -250,7 +249,7 @@ impl RedisConfig {
                         let db = if db.is_empty() { String::new() } else { format!("?db={db}") };
                         format!("redis+unix://{}{db}", path.display())
                     }
-                    addr => format!("{}://{addr}{db}", scheme(node)),
+                    addr => format!("{}://{}{db}", scheme(node), shown(addr)),
                 }
             }
             Place::Sentinel { sentinels, service, node } => {
@@ -261,6 +260,17 @@ impl RedisConfig {
                 format!("{scheme}+cluster://{}", hosts(nodes))
             }
         }
+    }
+}
+
+/// A server's address as an address of a store has it: colons of a host stand in brackets.
+fn shown(addr: &ConnectionAddr) -> String {
+    let shown = addr.to_string();
+    match shown.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
+            format!("[{host}]:{port}")
+        }
+        _ => shown,
     }
 }
 
@@ -396,6 +406,7 @@ mod tests {
     fn addresses_are_read_and_shown_without_credentials() {
         assert_eq!(masked("redis://:secret@db:6380/2"), "redis://db:6380/2");
         assert_eq!(masked("redis://user:secret@db"), "redis://db:6379");
+        assert_eq!(masked("redis://user:secret@[::1]:7"), "redis://[::1]:7");
         assert_eq!(
             masked("redis+sentinel://:secret@a,b:1/main/3"),
             "redis+sentinel://a:26379,b:1/main"

@@ -188,7 +188,7 @@ mod tests {
         for (path, url) in [("/tmp/foo", "`file:///tmp/foo`"), ("./foo/a", "`file:./foo/a`")] {
             assert!(refused(path).help.unwrap().contains(url), "{path}");
         }
-        assert!(!refused("host=h password=hunter2/a").help.unwrap().contains("write"));
+        assert!(!refused("hostess=h password=hunter2/a").help.unwrap().contains("write"));
     }
 
     #[test]

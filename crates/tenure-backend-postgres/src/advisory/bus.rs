@@ -366,15 +366,17 @@ impl Room {
         let (others, _silent) = self.ask(&rows.processes(), what, LET_GO).await;
         victims.extend(others);
         let mut gone: Vec<_> = victims.into_iter().map(Seen::into_holder).collect();
-        if why.only_if.is_none() {
-            // Those who did not let go: other programs, and processes that do not answer.
-            let rest = before.holders.iter().zip(&before.holder_pids);
-            for (holder, pid) in rest {
-                if gone.iter().all(|g| g.member != holder.member)
-                    && self.end_session(*pid, key).await?
-                {
-                    gone.push(holder.clone());
-                }
+        let rows = self.rows(key).await?;
+        for (holder, pid) in before.holders.iter().zip(&before.holder_pids) {
+            let is_meant = why.only_if.is_none_or(|only| only == holder.fence);
+            if !is_meant || gone.iter().any(|g| g.member == holder.member) {
+                continue;
+            }
+            let holds = rows.list.iter().any(|row| row.granted && row.pid == *pid);
+            // A process that has nothing else to do ends when it is told, before it can answer. Those
+            // who did not let go are other programs, and processes that do not answer.
+            if !holds || (why.only_if.is_none() && self.end_session(*pid, key).await?) {
+                gone.push(holder.clone());
             }
         }
         if gone.is_empty() {

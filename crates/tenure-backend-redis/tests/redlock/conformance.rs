@@ -34,6 +34,7 @@ const LACKS: [Need; 9] = [
     Need::Detached,
     Need::Upgrade,
     Need::ForceAcquire,
+    Need::Deadlocks,
     Need::List,
 ];
 
