@@ -15,7 +15,7 @@ Exit codes:
   of `run`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
-  75   not acquired (or as -E says)    79   the lock was lost, or is not held
+  75   not acquired, deadlock (or -E)  79   the lock was lost, or is not held
   126  cannot execute the command      127  command not found
 ";
 
