@@ -32,9 +32,9 @@ fn main() -> Result<()> {
             let at = register.load(&name).await?;
             let member = Member::new(name.clone(), token, TTL, None);
             register.admit(&member).await?;
-            assert!(matches!(register.swap(&name, &at.version, &record).await, Swap::Won));
+            assert!(matches!(register.swap(&name, &at.version, &record, &[]).await, Swap::Won));
             let at = register.load(&name).await?;
-            assert!(matches!(register.swap(&name, &at.version, &record).await, Swap::Won));
+            assert!(matches!(register.swap(&name, &at.version, &record, &[]).await, Swap::Won));
             register.dismiss(&name, member.id).await;
             Ok(())
         })

@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use tenure_core::machine::RECORD_MAX;
 use tenure_core::register::{Swap, Version, swap_pause};
-use tenure_core::{Error, ErrorKind, LockName, Result};
+use tenure_core::{Error, ErrorKind, LockName, MemberId, Result};
 
 use crate::admitted::Admitted;
 use crate::creation;
@@ -309,13 +309,22 @@ fn without_baton(room: &Room, name: &LockName) -> Error {
         .with_help("somebody removed files of it; when nobody uses the lock, remove the directory")
 }
 
+/// What a transition leads to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next<'a> {
+    /// The record.
+    pub(crate) to: &'a [u8],
+    /// Whom it concerns, to be woken as soon as it has taken place.
+    pub(crate) wakes: &'a [MemberId],
+}
+
 /// Replaces the record if the lock still stands at `version`.
 pub(crate) fn swap(
     room: &Room,
     admitted: &Admitted,
     name: &LockName,
     version: &Version,
-    to: &[u8],
+    leads: Next<'_>,
 ) -> Swap {
     let Some(at) = At::parse(version) else {
         return Swap::Failed(Error::new(
@@ -324,11 +333,13 @@ pub(crate) fn swap(
         ));
     };
     let swapped = match at {
-        At::Absent { first, burials } => creation::begin(room, admitted, name, first, burials, to),
-        At::Dead { step, next } => pass_on(room, admitted, name, (step, step.dead()), next, to),
+        At::Absent { first, burials } => {
+            creation::begin(room, admitted, name, first, burials, leads)
+        }
+        At::Dead { step, next } => pass_on(room, admitted, name, (step, step.dead()), next, leads),
         At::Live(step) => {
             let next = step.generation + 1;
-            pass_on(room, admitted, name, (step, step.current()), next, to)
+            pass_on(room, admitted, name, (step, step.current()), next, leads)
         }
     };
     swapped.unwrap_or_else(Swap::Failed)
@@ -341,7 +352,7 @@ pub(crate) fn pass_on(
     name: &LockName,
     (old, from): (Step, String),
     next: u64,
-    to: &[u8],
+    leads: Next<'_>,
 ) -> Result<Swap> {
     if MAX_GENERATION < next {
         let path = room.path.join(layout::directory(name));
@@ -355,7 +366,7 @@ pub(crate) fn pass_on(
     }
     let step = Step::new(next);
     let record = step.record();
-    match write_record(room, &dir, &record, to) {
+    match write_record(room, &dir, &record, leads.to) {
         Ok(()) => {}
         // The directory was removed.
         Err(Errno::NOENT) => return Ok(Swap::Lost),
@@ -387,6 +398,8 @@ pub(crate) fn pass_on(
         let path = room.path.join(&dir.name);
         return Ok(Swap::Unknown(error::io(errno, "sync", &path)));
     }
+    // Before anything else is done: others wait for it.
+    wake(&dir, leads.wakes);
     // A dead step has no record, and whoever was removing the directory may have begun.
     if old.current() == from {
         let _ = platform::unlink(&dir.fd, &old.record());
@@ -395,6 +408,14 @@ pub(crate) fn pass_on(
     }
     room.spare.refill(room);
     Ok(Swap::Won)
+}
+
+/// Wakes these members by touching their signs of life.
+pub(crate) fn wake(dir: &LockDir, members: &[MemberId]) {
+    for member in members {
+        // Whoever is not reached looks by itself in the end.
+        let _ = platform::touch(&dir.fd, &layout::sign(*member));
+    }
 }
 
 /// Says what kind of directory this is, where that is missing. A lock that lives does without.

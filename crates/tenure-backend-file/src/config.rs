@@ -80,8 +80,13 @@ impl FileConfig {
             return Err(invalid("its path has a zero byte"));
         }
         let mut config = Self::new(OsString::from_vec(path));
+        let mut said = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            if said.contains(&key) {
+                return Err(invalid(format!("it has the parameter {key:?} twice")));
+            }
+            said.push(key);
             match key {
                 "durable" => config.durable = switch(key, value)?,
                 "shared" => config.shared = switch(key, value)?,
@@ -211,6 +216,7 @@ mod tests {
             "file://host/locks",
             "file:///x?durable=1",
             "file:///x?liveness=pid",
+            "file:///x?shared=true&shared=false",
             "file:///x#y",
             "file:///%zz",
             "file:///a%00b",

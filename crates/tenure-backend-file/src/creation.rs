@@ -8,7 +8,7 @@ use tenure_core::register::{Swap, swap_pause};
 use tenure_core::{LockName, Result};
 
 use crate::admitted::Admitted;
-use crate::baton::{REMAINS, list, pass_on};
+use crate::baton::{Next, REMAINS, list, pass_on};
 use crate::error;
 use crate::layout::{self, Entry, Step};
 use crate::platform::{self, Open};
@@ -28,12 +28,12 @@ pub(crate) fn begin(
     name: &LockName,
     first: u64,
     burials: u64,
-    to: &[u8],
+    leads: Next<'_>,
 ) -> Result<Swap> {
     let dead = Step::new(first - 1);
     match create(room, admitted, name, dead)? {
         Swap::Won if self::burials(room)? == burials => {
-            pass_on(room, admitted, name, (dead, dead.dead()), first, to)
+            pass_on(room, admitted, name, (dead, dead.dead()), first, leads)
         }
         // Whoever looks now sees what to do.
         Swap::Won => Ok(Swap::Lost),

@@ -20,7 +20,7 @@ pub(crate) fn io(errno: Errno, doing: &str, path: &Path) -> Error {
 /// Something that stands where this backend's own file should be, or is not as it left it.
 pub(crate) fn corrupt(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("{} {what}", path.display()))
-        .with_help("`tenure doctor file` looks closer; nothing was changed")
+        .with_help("nothing was changed; `ls -la` there shows what it is")
 }
 
 /// A file that somebody else owns.
@@ -83,7 +83,7 @@ fn meaning(errno: Errno) -> Meaning {
         Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV | Errno::NOLCK => (
             ErrorKind::Unsupported,
             None,
-            Some("`tenure doctor file` shows what this file system can do"),
+            Some("this file system cannot do what locks need; use a directory on a local one"),
         ),
         // The kernel may add more; none of them says that anything was changed.
         _ => (ErrorKind::Unreachable, None, None),

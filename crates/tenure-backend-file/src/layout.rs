@@ -1,6 +1,6 @@
 //! The names of directories and files: everything this backend touches fits one of them.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use tenure_core::{LockName, MemberId};
 
@@ -24,11 +24,17 @@ const SUFFIX: &str = ".lock";
 pub(crate) fn directory(name: &LockName) -> String {
     let mut directory = readable(name.as_str());
     directory.push('-');
-    for byte in &name.sha256()[..16] {
-        write!(directory, "{byte:02x}").expect("a string takes everything");
-    }
+    push_digits(&mut directory, &name.sha256()[..16]);
     directory.push_str(SUFFIX);
     directory
+}
+
+fn push_digits(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 /// Whether this is the directory of a lock, and of one whose name can begin with `prefix`.
@@ -117,9 +123,7 @@ pub(crate) fn observation(boot: u64, member: MemberId) -> String {
 }
 
 fn push_member(name: &mut String, member: MemberId) {
-    for byte in &member.as_bytes()[..16] {
-        write!(name, "{byte:02x}").expect("a string takes everything");
-    }
+    push_digits(name, &member.as_bytes()[..16]);
 }
 
 /// The file of a process.

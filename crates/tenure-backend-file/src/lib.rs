@@ -10,7 +10,7 @@
 //!
 //! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
 //! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
-//! `watcher` and `waits` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
+//! `watcher`, `held` and `waits` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
 //! mount.
 
 mod config;
@@ -22,6 +22,7 @@ mod admitted;
 mod baton;
 mod creation;
 mod heartbeat;
+mod held;
 mod layout;
 mod litter;
 mod observe;

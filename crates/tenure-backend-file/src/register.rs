@@ -15,7 +15,7 @@ use tenure_core::{
 };
 
 use crate::admitted::Admitted;
-use crate::baton::{self, At};
+use crate::baton::{self, At, Next};
 use crate::config::FileConfig;
 use crate::error;
 use crate::heartbeat::{self, Beat, Found};
@@ -137,8 +137,8 @@ impl Register for FileRegister {
         })
     }
 
-    async fn swap(&self, name: &LockName, at: &Version, to: &[u8]) -> Swap {
-        let swapped = baton::swap(&self.room, &self.admitted, name, at, to);
+    async fn swap(&self, name: &LockName, at: &Version, to: &[u8], wakes: &[MemberId]) -> Swap {
+        let swapped = baton::swap(&self.room, &self.admitted, name, at, Next { to, wakes });
         if matches!(swapped, Swap::Won) && at.0.starts_with("absent") {
             self.count_creation();
         }
@@ -156,11 +156,13 @@ impl Register for FileRegister {
             place = Some(dir.id);
         }
         self.admitted.note(&member.name, member.id, beat, place);
+        self.watcher.hold(&member.name, member.id);
         Ok(())
     }
 
     async fn dismiss(&self, name: &LockName, member: MemberId) {
         let is_mine = self.admitted.forget(name, member);
+        self.watcher.leave(member);
         if let Ok(Some(dir)) = self.room.lock_dir(name) {
             // What stays is litter: no record lists it.
             let _ = platform::unlink(&dir.fd, &layout::sign(member));
@@ -178,6 +180,8 @@ impl Register for FileRegister {
             None => false,
         };
         if rewritten {
+            // A lease may come from another process, as a token.
+            self.watcher.hold(&member.name, member.id);
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotHeld, "its sign of life was removed"))
@@ -231,10 +235,7 @@ impl Register for FileRegister {
 
     async fn wake(&self, name: &LockName, members: &[MemberId]) {
         if let Ok(Some(dir)) = self.room.lock_dir(name) {
-            for member in members {
-                // Whoever is not reached looks by itself in the end.
-                let _ = platform::touch(&dir.fd, &layout::sign(*member));
-            }
+            baton::wake(&dir, members);
         }
     }
 

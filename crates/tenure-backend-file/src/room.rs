@@ -255,8 +255,8 @@ fn unfit(path: &Path, what: &str) -> Error {
         ),
     )
     .with_help(
-        "`tenure doctor file` measures it; open it with `?unverified_fs=true` if it passes, or use \
-         a directory on a local file system or another store",
+        "open it with `?unverified_fs=true` and let `tenure doctor` measure it before you trust it, \
+         or use a directory on a local file system or another store",
     )
 }
 

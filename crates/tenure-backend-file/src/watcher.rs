@@ -1,7 +1,7 @@
 //! Wakes claims that wait in this process: when they are granted, and when a process dies that is
-//! in their way.
+//! in their way. Tells holders in this process that others ended them.
 //!
-//! One inotify descriptor and one thread per backend, started when the first claim waits. A
+//! One inotify descriptor and one thread per backend, started when the first claim waits or holds. A
 //! granted claim's own sign of life is touched by whoever grants it, so that nobody else wakes up.
 //! Of the others, a look at each lock every [`LOOK_EVERY`] at most, and only while the lock moves,
 //! finds the processes whose end would be news.
@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
-use tenure_core::backend::Event;
+use tenure_core::backend::{Departure, Event};
 use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::{Listeners, LockName, MemberId};
 
 use crate::heartbeat::{self, Found};
+use crate::held::Held;
 use crate::layout;
 use crate::platform::{self, Notice, Notifier, Watch};
 use crate::process::{self, Life};
@@ -60,6 +61,7 @@ struct State {
     processes: HashMap<u64, i32>,
     /// Claims that may have been granted before they were watched.
     missed: Vec<(LockName, MemberId)>,
+    held: Held,
 }
 
 /// A claim that waits.
@@ -104,6 +106,7 @@ impl Lock {
 #[derive(Clone, Debug)]
 enum Target {
     Claim(LockName, MemberId),
+    Held(LockName, MemberId),
     Lock(LockName),
     Process(u64),
 }
@@ -127,6 +130,26 @@ impl Watcher {
     pub(crate) fn forget(&self, member: MemberId) {
         if let Some(Some(shared)) = self.started.get() {
             shared.forget(member);
+        }
+    }
+
+    /// Tells of it if others end this member, once it has lasted for a moment.
+    pub(crate) fn hold(&self, name: &LockName, member: MemberId) {
+        // Who tells nobody need not watch.
+        if !self.room.local || self.listeners.is_empty() {
+            return;
+        }
+        if let Some(shared) = self.started.get_or_init(|| self.start())
+            && shared.state.lock().held.note(name, member)
+        {
+            shared.notifier.wake();
+        }
+    }
+
+    /// A member has left, or is about to, by itself.
+    pub(crate) fn leave(&self, member: MemberId) {
+        if let Some(Some(shared)) = self.started.get() {
+            shared.leave(member);
         }
     }
 
@@ -225,6 +248,10 @@ impl Shared {
             state.watches.remove(&watch);
             self.notifier.remove(watch);
         }
+        // It may hold now. There is one watch on a file, whatever it is for.
+        if state.held.watch_anew(member) {
+            self.notifier.wake();
+        }
         let Some(lock) = state.locks.get_mut(&waiting.name) else {
             return;
         };
@@ -240,6 +267,57 @@ impl Shared {
         for process in lock.processes {
             self.leave_process(&mut state, process);
         }
+    }
+
+    fn leave(&self, member: MemberId) {
+        let mut state = self.state.lock();
+        if let Some(watch) = state.held.leave(member)
+            && !state.claims.contains_key(&member)
+        {
+            // With the file that is removed now the watch ends by itself.
+            state.watches.remove(&watch);
+        }
+    }
+
+    /// Watches a holder's sign of life, and looks what happened to it before.
+    fn watch_held(&self, name: &LockName, member: MemberId) {
+        let dir = self.room.path.join(layout::directory(name));
+        let sign = layout::sign(member);
+        {
+            let mut state = self.state.lock();
+            if state.claims.contains_key(&member) || !state.held.has(member) {
+                return;
+            }
+            match self.notifier.add(&dir.join(&sign), Watch::Attributes) {
+                Ok(watch) => {
+                    state.held.watches(member, watch);
+                    state.watches.insert(watch, Target::Held(name.clone(), member));
+                }
+                Err(Errno::NOENT) => {}
+                // Out of watches: the next renewal finds out.
+                Err(_) => return,
+            }
+        }
+        let stat = self.room.lock_dir(name).ok().flatten();
+        let stat = stat.and_then(|dir| platform::stat_at(&dir.fd, &sign).ok());
+        if stat.is_none_or(|stat| platform::is_touched(&stat)) {
+            self.look_whether_gone(name, member);
+        }
+    }
+
+    /// Tells a holder that others ended it, if the record says so.
+    fn look_whether_gone(&self, name: &LockName, member: MemberId) {
+        let Some(cell) = cell_of(&self.room, name) else {
+            return;
+        };
+        let Some(departure) = cell.departure(member).filter(is_news) else {
+            return;
+        };
+        if cell.has(member) || !self.state.lock().held.has(member) {
+            return;
+        }
+        self.leave(member);
+        self.listeners.tell(&Event::Gone { name: name.clone(), member, departure });
     }
 
     /// Stops watching a process that no lock is interested in any more.
@@ -266,7 +344,7 @@ impl Shared {
         loop {
             let (stopped, missed, limit) = {
                 let mut state = self.state.lock();
-                let due = state.locks.values().filter_map(|l| l.due).min();
+                let due = state.locks.values().filter_map(|l| l.due).chain(state.held.due).min();
                 let missed = std::mem::take(&mut state.missed);
                 (state.stopped, missed, due.map(|due| due.since(SystemClock.now())))
             };
@@ -283,6 +361,10 @@ impl Shared {
             for name in self.due() {
                 self.look(&name);
             }
+            let held = self.state.lock().held.take_due();
+            for (name, member) in held {
+                self.watch_held(&name, member);
+            }
         }
     }
 
@@ -296,8 +378,10 @@ impl Shared {
             }
             Notice::Overflow => {
                 let names: Vec<LockName> = state.locks.keys().cloned().collect();
+                let held = state.held.all();
                 drop(state);
                 names.iter().for_each(|name| self.tell_changed(name));
+                held.iter().for_each(|(name, member)| self.look_whether_gone(name, *member));
                 return;
             }
         };
@@ -305,6 +389,10 @@ impl Shared {
             Some(Target::Claim(name, member)) => {
                 drop(state);
                 self.tell_granted(&name, member);
+            }
+            Some(Target::Held(name, member)) => {
+                drop(state);
+                self.look_whether_gone(&name, member);
             }
             Some(Target::Lock(name)) => {
                 if let Some(lock) = state.locks.get_mut(&name) {
@@ -429,6 +517,11 @@ impl Shared {
     }
 }
 
+/// Whether a departure is none that the member brought about itself.
+fn is_news(how: &Departure) -> bool {
+    !matches!(how, Departure::Released | Departure::Withdrawn | Departure::Answered)
+}
+
 impl State {
     /// A watch ended by itself: what it was on is gone, or it was for one time.
     fn ended(&mut self, watch: i32) {
@@ -438,6 +531,8 @@ impl State {
                     waiting.watch = None;
                 }
             }
+            // Its sign of life is gone; who ended it has touched that before.
+            Some(Target::Held(_, member)) => drop(self.held.leave(member)),
             Some(Target::Lock(name)) => {
                 if let Some(lock) = self.locks.get_mut(&name)
                     && lock.watch == Some(watch)

@@ -5,15 +5,16 @@
 mod support;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use parking_lot::Mutex;
 use support::*;
 use tenure_backend_file::{FileBackend, FileConfig};
-use tenure_core::backend::{Backend, Claim, Event, Listener, Verdict};
+use tenure_core::backend::{Backend, Claim, Event, Eviction, Listener, Reason, Verdict};
 use tenure_core::clock::{Clock, SystemClock};
 use tenure_core::register::Register;
-use tenure_core::{LockName, MemberId, Wakes};
+use tenure_core::{LockGuard, LockManager, LockName, LossReason, MemberId, Wakes};
 
 #[derive(Default)]
 struct Ear(Mutex<Vec<Event>>);
@@ -285,6 +286,37 @@ fn the_other_process() {
     println!("\nready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
+}
+
+/// A holder learns of it long before its next renewal, which is forty seconds away.
+#[test]
+fn a_holder_that_is_force_released_is_told_at_once() {
+    let room = room();
+    let (here, there) = (backend(room.path()), machine(&room));
+    let locks = LockManager::new(Arc::new(here)).unwrap();
+    let ttl = Duration::from_secs(120);
+    let free = block_on(locks.acquire("x", ttl)).unwrap();
+    let evict = || {
+        let reason = Reason { by: "ann".into(), why: "too slow".into() };
+        let why = Eviction { only_if: None, stolen: false, reason };
+        block_on(there.evict(&name("x"), &why)).unwrap();
+    };
+    let told_in_time = |guard: &LockGuard| {
+        evict();
+        until("it is told long before its next renewal", || !guard.is_valid());
+        let reason = block_on(guard.lost());
+        assert!(matches!(reason, LossReason::Evicted { by, .. } if &*by == "ann"));
+    };
+    // Whether it was evicted before its sign of life is watched, or after.
+    told_in_time(&free);
+    granted(&there, &claim(&name("x")));
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| block_on(locks.acquire("x", ttl)).unwrap());
+        until("it waits", || block_on(there.inspect(&name("x"))).unwrap().waiters.len() == 1);
+        evict();
+        waiting.join().unwrap()
+    });
+    told_in_time(&waiting);
 }
 
 #[test]

@@ -65,7 +65,7 @@ CREATE OR REPLACE FUNCTION is_alone(c cell, member bytea, moment bigint) RETURNS
 LANGUAGE sql IMMUTABLE AS $$
   SELECT cardinality(c.queue) = 0 AND cardinality(c.others) = 0 AND cardinality(c.withdrawn) = 0
     AND cardinality(c.holders) = 1 AND c.holders[1].member = member
-    AND moment < c.holders[1].renewed + c.holders[1].term
+    AND c.holders[1].renewed <= moment AND moment < c.holders[1].renewed + c.holders[1].term
 $$;
 
 -- Locks the rows of these locks, as far as they are there and nobody else has them.
@@ -211,8 +211,7 @@ AS $$ SELECT remembered[greatest(cardinality(remembered) - 15, 0) + 1:] || one $
 
 -- Takes many plain releases, without a value; never makes a row. Answers `fence` and `at` for whoever
 -- held alone, with what `on_release` says otherwise. Nothing is granted where nobody waits, and so
--- nothing has to be made durable there: a release that a crash forgets is a lease that ends with its
--- ttl.
+-- nobody waits for the disk there: a release that a crash forgets is a lease that ends with its ttl.
 CREATE OR REPLACE FUNCTION release_many(names text[], members bytea[], patience integer)
 RETURNS TABLE (nr integer, fence bigint, at bigint, answer text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -225,6 +224,7 @@ DECLARE
   found_row record;
   t turn;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
   IF cardinality(names) > 1 AND patience = 0 THEN
     locked := lock_rows(names);
     moment := clock_micros();

@@ -331,7 +331,20 @@ DECLARE
   over text[] := '{}';
   rest waiter[] := '{}';
 BEGIN
-  FOREACH h IN ARRAY c.holders LOOP
+  -- Where the clock was set back, nobody holds or waits for longer than a term from now on.
+  FOR i IN 1 .. cardinality(t.holders) LOOP
+    IF moment < t.holders[i].renewed THEN
+      t.holders[i].renewed := moment;
+      t.changed := true;
+    END IF;
+  END LOOP;
+  FOR i IN 1 .. cardinality(t.queue) LOOP
+    IF moment + t.queue[i].wait_ttl < t.queue[i].until THEN
+      t.queue[i].until := moment + t.queue[i].wait_ttl;
+      t.changed := true;
+    END IF;
+  END LOOP;
+  FOREACH h IN ARRAY t.holders LOOP
     IF h.renewed + h.term <= moment THEN
       t := end_holder(t, h, 'expired', '', '');
     END IF;

@@ -109,9 +109,15 @@ fn url(rest: &str) -> Result<Address, &'static str> {
     if !database.is_empty() {
         add("dbname", decoded(database)?);
     }
+    let mut said = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or("a parameter has no `=`")?;
-        add(&decoded(key)?, decoded(value)?);
+        let key = decoded(key)?;
+        if said.contains(&key) {
+            return Err("it has a parameter twice");
+        }
+        add(&key, decoded(value)?);
+        said.push(key);
     }
     Ok(address)
 }

@@ -338,6 +338,7 @@ mod tests {
             "postgres://u:secret@h?listen=secret",
             "postgres://u:secret@h?room=secret",
             "postgres://u:secret@h?max_locks=secret",
+            "postgres://u:secret@h?schema=a&schema=b",
             "host=h password='secret",
             "host=h password=secret secret",
         ] {

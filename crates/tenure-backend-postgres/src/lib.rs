@@ -5,8 +5,9 @@
 //! `psql` take as well: freed at once when their session dies, and no table is needed.
 //!
 //! The tree: `address` and `config` for where it is, `tls` for who it has to be, `session` for one
-//! connection and `runtime` for who drives it, `error` for what errors mean; then the rooms,
-//! `lease` and `advisory`.
+//! connection and `runtime` for who drives it, `error` for what errors mean, `pooler` for what may be
+//! in between; then the rooms, `lease` and `advisory`; `install` and `probe` are for
+//! those who run it: what is to be on the server, and how a deployment stands.
 
 mod address;
 mod config;
@@ -15,15 +16,21 @@ mod tls;
 mod session;
 mod runtime;
 mod error;
+mod pooler;
 
 mod lease;
 mod advisory;
+
+mod install;
+mod probe;
 
 use std::sync::Arc;
 
 pub use advisory::{AdvisoryBackend, lock_in_transaction, transaction_lock_sql};
 pub use config::{PostgresConfig, Room};
+pub use install::{Installed, install, install_sql_for};
 pub use lease::{LeaseBackend, install_sql};
+pub use probe::examine;
 use tenure_core::Result;
 use tenure_core::backend::DynBackend;
 

@@ -3,16 +3,16 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tenure_core::backend::{
     Backend, Change, Claim, Evicted, Eviction, LeaseRef, Listener, Member, Release, Renewal, Value,
     Verdict, time_to_renew,
 };
 use tenure_core::{
-    Capabilities, Details, Error, ErrorKind, Listeners, LockName, Recall, Result, Seats, View,
+    Capabilities, Error, ErrorKind, Listeners, LockName, Recall, Result, Seats, View,
 };
 
 use crate::config::RedisConfig;
+use crate::details::Written;
 use crate::keys::{self, Keys};
 use crate::line::Line;
 use crate::link::Store;
@@ -119,24 +119,6 @@ impl RedisBackend {
             format!("{have} of {wanted} replicas have the grant; it does not count"),
         )
         .with_help("are the replicas up? `min_replicas` is how many have to be"))
-    }
-}
-
-/// Details as JSON, of which most claims of a manager have the same.
-#[derive(Debug, Default)]
-struct Written(Mutex<Option<(Arc<Details>, Arc<str>)>>);
-
-impl Written {
-    fn json(&self, details: &Arc<Details>) -> Arc<str> {
-        let mut last = self.0.lock();
-        if let Some((known, json)) = &*last
-            && Arc::ptr_eq(known, details)
-        {
-            return json.clone();
-        }
-        let json: Arc<str> = serde_json::to_string(details).expect("details are JSON").into();
-        *last = Some((details.clone(), json.clone()));
-        json
     }
 }
 
@@ -302,7 +284,7 @@ impl RedisBackend {
             let change = Words::new("change", member.id).list(2);
             change.micros(member.ttl).flag(member.detached)
         } else {
-            let ttl = script::micros(member.ttl).to_string();
+            let ttl = format!("{:013}", script::micros(member.ttl));
             Words::new("renew", member.id).raw(&ttl)
         };
         self.turn(&member.name, Kind::Other, words)

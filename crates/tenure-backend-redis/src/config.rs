@@ -1,5 +1,7 @@
 //! Where the locks are kept and how.
 
+mod redlock;
+
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
@@ -8,7 +10,7 @@ use tenure_core::{Error, ErrorKind, Result};
 
 use crate::tls::Files;
 
-const KNOWN: &str = "prefix, min_replicas, ca, cert, key, db";
+const KNOWN: &str = "prefix, min_replicas, ca, cert, key, db, sentinel_username, sentinel_password";
 /// The variables that `redis://` alone reads.
 const URL_VARIABLE: &str = "REDIS_URL";
 
@@ -46,10 +48,12 @@ impl RedisConfig {
     /// - `redis://` alone: what `REDIS_URL` says, with `REDIS_DB` if it is set; without it, the server
     ///   on this host
     ///
-    /// An address without a password has that of `REDIS_PASSWORD`, if it is set;
-    ///
     /// each with `?prefix=text` before every key, none if it is not given, and `?min_replicas=n`:
     /// how many replicas have to have a grant before it counts.
+    ///
+    /// An address without a password has that of `REDIS_PASSWORD`, if it is set. It is for the servers;
+    /// Sentinels that ask for one as well get `?sentinel_username=…&sentinel_password=…`, or the password
+    /// of `REDIS_SENTINEL_PASSWORD`.
     ///
     /// With the feature `tls`, `rediss://…`, `rediss+sentinel://…` and `rediss+cluster://…` go over
     /// TLS, with the root certificates of the web, or `?ca=/file.pem` and nothing else. A server that
@@ -62,29 +66,59 @@ impl RedisConfig {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let password = variable("REDIS_PASSWORD");
         if address.trim_end_matches('/') != "redis:" {
-            return Self::parse(&with_parts(url, password, None)?);
+            let config = Self::parse(&with_parts(url, password, None)?)?;
+            return Ok(config.with_sentinels_password(variable("REDIS_SENTINEL_PASSWORD")));
         }
         let url = variable(URL_VARIABLE).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
         let mut url = with_parts(&url, password, variable("REDIS_DB"))?;
         if !query.is_empty() {
             url = format!("{url}{}{query}", if url.contains('?') { '&' } else { '?' });
         }
-        Self::parse(&url)
+        Ok(Self::parse(&url)?.with_sentinels_password(variable("REDIS_SENTINEL_PASSWORD")))
+    }
+
+    /// With a password for Sentinels that have none.
+    fn with_sentinels_password(mut self, password: Option<String>) -> Self {
+        if let (Place::Sentinel { sentinels, .. }, Some(password)) = (&mut self.place, password) {
+            for sentinel in sentinels.iter_mut() {
+                let settings = sentinel.redis_settings().clone();
+                if settings.password().is_none() {
+                    let settings = settings.set_password(&password);
+                    *sentinel = sentinel.clone().set_redis_settings(settings);
+                }
+            }
+        }
+        self
     }
 
     fn parse(url: &str) -> Result<Self> {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) =
             address.split_once("://").ok_or_else(|| invalid("it has no scheme and `://`"))?;
+        check_for_escapes(scheme, rest)?;
         let mut config = Self::default();
         let (mut files, mut db) = (Files::default(), None);
+        // Sentinels have users of their own.
+        let mut asked_as = (None, None);
+        let mut said = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                return Err(unescaped("it has a parameter that is none"));
+            }
+            if said.contains(&key) {
+                return Err(invalid(&format!("it has the parameter {key:?} twice")));
+            }
+            said.push(key);
             match key {
                 "prefix" => {
-                    let text = percent_decode_str(value).decode_utf8();
-                    let text = text.map_err(|_| invalid("`prefix` is not UTF-8"))?;
-                    config.prefix = text.into_owned();
+                    config.prefix = decoded(key, value)?;
+                }
+                "sentinel_username" if scheme.ends_with("+sentinel") => {
+                    asked_as.0 = Some(decoded(key, value)?);
+                }
+                "sentinel_password" if scheme.ends_with("+sentinel") => {
+                    asked_as.1 = Some(decoded(key, value)?);
                 }
                 "min_replicas" => {
                     config.min_replicas = value
@@ -115,7 +149,17 @@ impl RedisConfig {
                 if service.is_empty() {
                     return Err(invalid("it does not name the service: `…:26379/service`"));
                 }
-                let at = |host: &&str| one(&with_port(host, 26379));
+                let at = |host: &&str| {
+                    let sentinel = one(&with_port(host, 26379))?;
+                    let mut settings = sentinel.redis_settings().clone();
+                    if let Some(user) = &asked_as.0 {
+                        settings = settings.set_username(user);
+                    }
+                    if let Some(password) = &asked_as.1 {
+                        settings = settings.set_password(password);
+                    }
+                    Ok(sentinel.set_redis_settings(settings))
+                };
                 Place::Sentinel {
                     sentinels: hosts.iter().map(at).collect::<Result<_>>()?,
                     service: service.to_owned(),
@@ -176,6 +220,11 @@ impl RedisConfig {
         matches!(self.place, Place::Cluster(_))
     }
 
+    /// Whether it is always the same server.
+    pub(crate) fn is_one_server(&self) -> bool {
+        matches!(self.place, Place::Node(_))
+    }
+
     /// As whom the servers know us.
     pub(crate) fn user(&self) -> &str {
         let node = match &self.place {
@@ -225,6 +274,12 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
+fn decoded(parameter: &str, value: &str) -> Result<String> {
+    let text = percent_decode_str(value).decode_utf8();
+    let text = text.map_err(|_| invalid(&format!("`{parameter}` is not UTF-8")))?;
+    Ok(text.into_owned())
+}
+
 /// Credentials with their `@`, hosts, and what comes after the first `/`.
 fn parts(rest: &str) -> (&str, Vec<&str>, &str) {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -265,7 +320,7 @@ fn with_parts(url: &str, password: Option<String>, db: Option<String>) -> Result
 
 fn node(url: &str) -> Result<ConnectionInfo> {
     // The library's own message may repeat the address with its password.
-    let info = url.into_connection_info().map_err(|_| invalid("host, port or database"))?;
+    let info = url.into_connection_info().map_err(|_| unescaped("host, port or database"))?;
     if !info.addr().is_supported() {
         return Err(invalid("this build has no TLS; it comes with the feature `tls`"));
     }
@@ -296,6 +351,28 @@ fn scheme(node: &ConnectionInfo) -> &'static str {
         ConnectionAddr::TcpTls { .. } => "rediss",
         _ => "redis",
     }
+}
+
+/// Refuses what a password may contain and an address does not, where it would be read as something
+/// else: another host would be asked.
+fn check_for_escapes(scheme: &str, rest: &str) -> Result<()> {
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    if rest.contains('#') {
+        return Err(unescaped("it has a `#`"));
+    }
+    if path.contains('@') && !scheme.ends_with("unix") {
+        return Err(unescaped("it has a `/` before its `@`"));
+    }
+    Ok(())
+}
+
+/// What is not understood may be a part of a password.
+fn unescaped(what: &str) -> Error {
+    invalid(what).with_help(
+        "in a user or password write `%2F` for `/`, `%40` for `@`, `%23` for `#`, `%3F` for `?`, \
+         `%25` for `%`, or keep the password in REDIS_PASSWORD, as it is; the address is \
+         `redis://:password@host:6379/0?prefix=locks:`",
+    )
 }
 
 pub(crate) fn invalid(what: &str) -> Error {
@@ -329,6 +406,10 @@ mod tests {
             "redis+unix:///run/redis.sock?db=3"
         );
         assert_eq!(masked("redis+unix:///run/redis.sock"), "redis+unix:///run/redis.sock");
+        assert_eq!(
+            masked("redis+sentinel://a/main?sentinel_username=u&sentinel_password=secret"),
+            "redis+sentinel://a:26379/main"
+        );
         let config = RedisConfig::parse("redis://db?prefix=locks%3A&min_replicas=1").expect("read");
         assert_eq!((config.prefix.as_str(), config.min_replicas), ("locks:", 1));
         assert!(!format!("{config:?}").contains("secret"));
@@ -371,10 +452,23 @@ mod tests {
             "rediss+unix:///secret",
             "redis://:secret@h?ca=/secret.pem",
             "redis://:secret@h?db=3",
+            "redis://h?sentinel_password=secret",
+            "redis+sentinel://h/main?sentinel_password=%ffsecret",
+            "redis://:secret@h?prefix=a&prefix=b",
+            "redis://:secret@h?min_replicas=1&min_replicas=1",
+            "redis://:se/secret@h",
+            "redis://u:12#secret@h",
+            "redis://u:12/secret@h",
+            "redis://:se?secret@h",
         ] {
             let error = RedisConfig::parse(bad).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
+        for odd in ["redis://:a/b@h", "redis://u:1#b@h", "redis://:a?b@h", "redis://:a:b%@h:x"] {
+            let error = RedisConfig::parse(odd).expect_err(odd);
+            assert!(error.help().is_some_and(|help| help.contains("%2F")), "{odd}: {error}");
+        }
+        assert!(RedisConfig::parse("redis://:a%2Fb%40c%23@h?prefix=x").is_ok());
     }
 }

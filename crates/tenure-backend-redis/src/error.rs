@@ -5,8 +5,8 @@ use tenure_core::{Error, ErrorKind};
 
 /// The store did not answer, and the request was not sent.
 pub(crate) fn not_sent(error: &RedisError) -> Error {
-    match denied(error) {
-        Some(denied) => denied.with_nothing_changed(),
+    match denied(error).or_else(|| misaddressed(error)) {
+        Some(refused) => refused.with_nothing_changed(),
         None => Error::new(ErrorKind::Unreachable, format!("no connection: {}", words(error)))
             .with_help("is the server running, and its address right?")
             .with_source(error.clone())
@@ -19,6 +19,9 @@ pub(crate) fn failed(error: &RedisError) -> Error {
     if let Some(denied) = denied(error) {
         // A script may have got that far.
         return if is_in_script(error) { denied } else { denied.with_nothing_changed() };
+    }
+    if let Some(misaddressed) = misaddressed(error) {
+        return misaddressed.with_nothing_changed();
     }
     let code = error.code().unwrap_or_default();
     let changed_nothing = |kind, message: String| {
@@ -83,10 +86,36 @@ fn denied(error: &RedisError) -> Option<Error> {
         || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
         || is_in_script(error);
     is_denied.then(|| {
+        let help = if code == "NOAUTH" || words(error).contains("NOAUTH") {
+            "the server wants a password: name it in the address, `redis://:password@host`, or in \
+             REDIS_PASSWORD"
+        } else {
+            "check user and password, and the commands and keys its ACL allows"
+        };
         Error::new(ErrorKind::Denied, format!("the server refused this user: {}", words(error)))
-            .with_help("check user and password, and the commands and keys its ACL allows")
+            .with_help(help)
             .with_source(error.clone())
     })
+}
+
+/// What the server says where the address asks for something that it has not.
+fn misaddressed(error: &RedisError) -> Option<Error> {
+    let said = words(error);
+    let (what, help) = if said.contains("cluster support disabled") {
+        (
+            "the server is not part of a cluster",
+            "the address of a single server is `redis://host:port`, without `+cluster`",
+        )
+    } else if said.contains("refused to switch database") || said.contains("index is out of range")
+    {
+        (
+            "the server has no database of this number",
+            "`redis-cli CONFIG GET databases` says how many there are; the first is 0",
+        )
+    } else {
+        return None;
+    };
+    Some(Error::new(ErrorKind::Invalid, what).with_help(help).with_source(error.clone()))
 }
 
 /// Whether a script was denied a command that it needs.

@@ -159,7 +159,8 @@ impl Link {
         let Some(kind) = turns.first().map(|t| t.kind) else {
             return Ok(Vec::new());
         };
-        let command = |known| self.store.scripts.command(kind, true, turns, known);
+        let age = connected.age();
+        let command = |known| self.store.scripts.command(kind, Some(age), turns, known);
         let mut answer = self.ask(&mut connected, &command(true)).await;
         if answer.as_ref().is_err_and(|e| e.1 == Some("NOSCRIPT")) {
             answer = self.ask(&mut connected, &command(false)).await;
@@ -175,7 +176,7 @@ impl Link {
     ) -> Vec<Result<Vec<Answer>>> {
         let mut answers: Vec<Option<Result<Vec<Answer>>>> = Vec::new();
         answers.resize_with(boarded.len(), || None);
-        let mut known = true;
+        let mut texts = Texts::None;
         loop {
             let open: Vec<usize> = (0..boarded.len()).filter(|&n| answers[n].is_none()).collect();
             if open.is_empty() {
@@ -188,13 +189,16 @@ impl Link {
                 if parcel.asking {
                     pipeline.cmd("ASKING");
                 }
-                // The first one makes the script known to those behind it.
-                let known = known || !scripts.is_empty();
+                let known = match texts {
+                    Texts::None => true,
+                    Texts::First => !scripts.is_empty(),
+                    Texts::All => false,
+                };
                 let turns: Vec<&Turn> = parcel.turns.iter().collect();
                 // Whoever is subscribed may be so at another node, which `PUBLISH` does not count.
-                let script = self.store.scripts.command(parcel.kind(), false, &turns, known);
+                let script = self.store.scripts.command(parcel.kind(), None, &turns, known);
                 pipeline.add_command(script);
-                scripts.push(pipeline.len() - 1);
+                scripts.push((pipeline.len() - 1, known));
             }
             let said = match self.ask_all(&mut connected, &pipeline).await {
                 Ok(said) => said,
@@ -204,7 +208,7 @@ impl Link {
                 }
             };
             let mut said: Vec<Option<Value>> = said.into_iter().map(Some).collect();
-            for (n, at) in open.into_iter().zip(scripts) {
+            for (n, (at, known)) in open.into_iter().zip(scripts) {
                 let said = said.get_mut(at).and_then(Option::take).unwrap_or(Value::Nil);
                 let said: RedisResult<Value> = match said {
                     Value::ServerError(error) => Err(error.into()),
@@ -221,9 +225,19 @@ impl Link {
                 // One that failed is sent to another node, perhaps, and the others with it.
                 answers[n] = Some(said.and_then(|value| Answer::all_sound(value, turns)));
             }
-            known = false;
+            texts = if texts == Texts::None { Texts::First } else { Texts::All };
         }
     }
+}
+
+/// Which scripts of one write are sent with their text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Texts {
+    None,
+    /// It makes the script known to those behind it.
+    First,
+    /// The first was sent away with it.
+    All,
 }
 
 /// A flight; counted even if its runtime ends under it.

@@ -9,7 +9,8 @@
 //! The tree: `config` and `tls` for addresses, `keys` for what is stored where, `script` and `reply`
 //! for what is sent and said, `wire` for a connection, `link` for keeping one and `pulse` for whether
 //! it is alive, `flight` for calls that share it, `sentinel` for where it leads, `cluster` and `slots`
-//! for one link per node, `line` for either, `links` for one line per runtime, `backend` for the verbs,
+//! for one link per node, `line` for either, `links` for one line per runtime, `backend` for the verbs, `voter` for
+//! one of the servers of a Redlock,
 //! `probe` for what a deployment makes of the promises.
 
 pub mod acl;
@@ -19,6 +20,8 @@ mod tls;
 mod keys;
 
 mod backend;
+mod voter;
+mod details;
 mod script;
 mod reply;
 
@@ -32,6 +35,7 @@ mod sentinel;
 mod link;
 mod wire;
 mod push;
+mod looks;
 
 mod probe;
 
@@ -39,3 +43,5 @@ mod error;
 
 pub use backend::RedisBackend;
 pub use config::RedisConfig;
+pub use probe::examine_voters;
+pub use voter::RedisVoter;

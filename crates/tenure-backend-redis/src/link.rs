@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::{Cmd, ConnectionInfo, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tenure_core::backend::Event;
+use tenure_core::clock::{Clock, Moment, SystemClock};
 use tenure_core::{Error, ErrorKind, Listeners, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -14,8 +15,9 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::{Place, RedisConfig};
 use crate::error;
 use crate::flight::Flights;
+use crate::looks::Looks;
 use crate::pulse::{self, Pulse};
-use crate::push;
+use crate::push::{self, Heard};
 use crate::script::Scripts;
 use crate::sentinel::Sentry;
 use crate::slots::{Address, Slots};
@@ -48,6 +50,7 @@ pub(crate) struct Link {
     /// Whether somebody has asked for messages, so that they have to arrive again.
     listens: AtomicBool,
     lost: Arc<Notify>,
+    looks: Arc<Looks>,
     /// Waits for replicas.
     side: tokio::sync::Mutex<Option<Wire>>,
     /// Where a Sentinel has said that the primary is.
@@ -78,9 +81,15 @@ pub(crate) struct Connected {
     wire: Wire,
     pulse: Arc<Pulse>,
     count: u64,
+    since: Moment,
 }
 
 impl Connected {
+    /// How long it has been there.
+    pub(crate) fn age(&self) -> Duration {
+        SystemClock.now().since(self.since)
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -90,6 +99,7 @@ impl Link {
     /// A link of this runtime to the one server, or to a node; it is not connected yet.
     pub(crate) fn new(store: Arc<Store>, runtime: Handle, node: Option<Node>) -> Arc<Self> {
         let alive = Arc::new(());
+        let looks = Looks::new(&store, &runtime);
         let link = Arc::new(Self {
             store,
             alive: Arc::downgrade(&alive),
@@ -99,6 +109,7 @@ impl Link {
             hears: AtomicBool::new(false),
             listens: AtomicBool::new(false),
             lost: Arc::new(Notify::new()),
+            looks,
             side: tokio::sync::Mutex::default(),
             primary: Mutex::default(),
             sentry: OnceLock::new(),
@@ -252,7 +263,7 @@ impl Link {
         connected: &mut Connected,
         cmd: &Cmd,
     ) -> Result<Value, (Error, Option<&'static str>)> {
-        let Connected { wire, pulse, count } = connected;
+        let Connected { wire, pulse, count, .. } = connected;
         match pulse.call(wire.send(cmd)).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => {
@@ -270,7 +281,7 @@ impl Link {
         connected: &mut Connected,
         commands: &Pipeline,
     ) -> Result<Vec<Value>> {
-        let Connected { wire, pulse, count } = connected;
+        let Connected { wire, pulse, count, .. } = connected;
         match pulse.call(wire.send_all(commands)).await {
             Some(Ok(values)) => Ok(values),
             Some(Err(error)) => {
@@ -332,7 +343,8 @@ impl Link {
                 let (pulse, count) = (Arc::new(Pulse::default()), connection.count);
                 let watch = pulse::watch(Arc::downgrade(self), count, pulse.clone(), wire.clone());
                 self.runtime.spawn(watch);
-                connection.wire.insert(Connected { wire, pulse, count }).clone()
+                let since = SystemClock.now();
+                connection.wire.insert(Connected { wire, pulse, count, since }).clone()
             }
         };
         if listens && !connection.listens {
@@ -374,12 +386,16 @@ impl Link {
 
     fn on_push(&self) -> OnPush {
         let (store, channel) = (self.store.clone(), self.channel.clone());
-        let lost = self.lost.clone();
+        let (lost, looks) = (self.lost.clone(), self.looks.clone());
         Arc::new(move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 lost.notify_one();
-            } else if let Some(event) = push::event(&push, &channel, &store.config.prefix) {
-                store.tell(event);
+                return;
+            }
+            match push::heard(&push, &channel, &store.config.prefix) {
+                Some(Heard::Now(event)) => store.tell(event),
+                Some(Heard::Later { name, member, after }) => looks.add(name, member, after),
+                None => {}
             }
         })
     }

@@ -8,17 +8,21 @@ mod judged;
 mod rights;
 mod servers;
 mod timing;
-mod tried;
+mod list;
+mod voters;
 
 use std::time::Duration;
 
 use redis::{RedisResult, Value};
-use tenure_core::{Error, ErrorKind, Finding, LockName, Result, Standing, Token};
+use tenure_core::probe::{Trial, handed_over};
+use tenure_core::{Error, ErrorKind, Finding, Result};
 
 use crate::backend::RedisBackend;
 use crate::config::Place;
 use crate::error;
 use crate::keys::Keys;
+
+pub use self::voters::examine_voters;
 
 use self::asked::Asked;
 use self::servers::Servers;
@@ -49,7 +53,8 @@ impl RedisBackend {
     async fn look(&self, ttl: Duration) -> Result<Vec<Finding>> {
         let mut probe = Probe::open(self).await?;
         let mut findings = probe.of_servers().await;
-        findings.extend([probe.rights().await, probe.lock().await, probe.messages().await]);
+        findings.extend([probe.rights().await, probe.trial.lock().await]);
+        findings.push(handed_over(probe.trial.hand_over().await));
         findings.extend([probe.list().await, probe.round_trip(ttl).await]);
         probe.clean_up().await;
         findings.sort_by_key(|finding| ORDER.iter().position(|what| *what == finding.what));
@@ -78,7 +83,7 @@ const ORDER: [&str; 13] = [
 struct Probe<'a> {
     backend: &'a RedisBackend,
     servers: Servers,
-    name: LockName,
+    trial: Trial<'a, RedisBackend>,
     keys: Keys,
 }
 
@@ -86,9 +91,9 @@ impl<'a> Probe<'a> {
     async fn open(backend: &'a RedisBackend) -> Result<Self> {
         let config = backend.config();
         let servers = Servers::open(&config.place).await.map_err(|e| error::not_sent(&e))?;
-        let name = LockName::new(format!("tenure-doctor-{}", Token::random().member().holder()))?;
-        let keys = Keys::of(&config.prefix, &name, config.is_cluster())?;
-        Ok(Self { backend, servers, name, keys })
+        let trial = Trial::new(backend);
+        let keys = Keys::of(&config.prefix, trial.name(), config.is_cluster())?;
+        Ok(Self { backend, servers, trial, keys })
     }
 
     /// One answer of whoever has the lock, or what it said instead.
@@ -154,11 +159,4 @@ fn merged(all: Vec<(String, Vec<Finding>)>) -> Vec<Finding> {
         finding.with_fact("nodes", addresses)
     };
     findings.into_iter().map(told).collect()
-}
-
-/// Something that may not be asked.
-fn not_known(what: &'static str, of: &str, right: &str) -> Finding {
-    Finding::new(what, Standing::Unknown, format!("{of} is not known: this user may not ask"))
-        .with_help(format!("give it the right {right}, or ask whoever runs the server"))
-        .with_fact("missing", right)
 }

@@ -1,14 +1,16 @@
 //! Messages from the scripts to those who wait or hold here.
 
+use std::time::Duration;
+
 use redis::{PushInfo, PushKind, Value};
 use serde::Deserialize;
 use tenure_core::backend::{Event, Grant};
-use tenure_core::{Fence, LockName, Micros, Seats};
+use tenure_core::{Fence, LockName, MemberId, Micros, Seats};
 
 use crate::reply;
 use crate::script;
 
-/// A message as the scripts write it: one of the first three says to whom.
+/// A message as the scripts write it: one of the first four says to whom.
 #[derive(Deserialize)]
 struct Message {
     key: String,
@@ -18,6 +20,8 @@ struct Message {
     gone: Option<String>,
     #[serde(default)]
     look: Option<String>,
+    #[serde(default)]
+    later: Option<String>,
     #[serde(default)]
     take: u32,
     #[serde(default)]
@@ -36,9 +40,16 @@ struct Message {
     why: String,
 }
 
-/// The event that a message on `channel` tells of; `None` if it is not understood: whoever waits
-/// asks in the end.
-pub(crate) fn event(push: &PushInfo, channel: &str, prefix: &str) -> Option<Event> {
+/// What a message says.
+pub(crate) enum Heard {
+    /// Something has happened.
+    Now(Event),
+    /// The lock was handed to somebody else: whether it was picked up is to be seen after so long.
+    Later { name: LockName, member: MemberId, after: Duration },
+}
+
+/// What a message on `channel` says; `None` if it is not understood: whoever waits asks in the end.
+pub(crate) fn heard(push: &PushInfo, channel: &str, prefix: &str) -> Option<Heard> {
     if push.kind != PushKind::Message {
         return None;
     }
@@ -52,23 +63,32 @@ pub(crate) fn event(push: &PushInfo, channel: &str, prefix: &str) -> Option<Even
     let name = LockName::new(message.key.strip_prefix(prefix)?).ok()?;
     if let Some(member) = &message.granted {
         let member = script::member(member.as_bytes())?;
-        return Some(Event::Granted { name, member, grant: message.grant() });
+        let grant = message.grant();
+        return Some(Heard::Now(Event::Granted { name, member, grant }));
     }
     if let Some(member) = &message.look {
         let member = script::member(member.as_bytes())?;
-        return Some(Event::Granted { name, member, grant: None });
+        return Some(Heard::Now(Event::Granted { name, member, grant: None }));
+    }
+    if let Some(member) = &message.later {
+        let (member, after) = (script::member(member.as_bytes())?, message.term()?);
+        return Some(Heard::Later { name, member, after });
     }
     let member = script::member(message.gone.as_ref()?.as_bytes())?;
     let departure = reply::departure(&message.how, message.by, message.why).ok()?;
-    Some(Event::Gone { name, member, departure })
+    Some(Heard::Now(Event::Gone { name, member, departure }))
 }
 
 impl Message {
+    fn term(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.term.parse().ok()?))
+    }
+
     fn grant(&self) -> Option<Grant> {
         let seats =
             if self.of == 0 { Seats::All } else { Seats::permits(self.take, self.of).ok()? };
         let number = |text: &String| text.parse::<u64>().ok();
-        let term = std::time::Duration::from_micros(number(&self.term)?);
+        let term = self.term()?;
         let fence = Fence::new(number(&self.fence)?);
         let mut grant = Grant::new(fence, seats, Micros(number(&self.at)?), term);
         grant.handed_over = true;

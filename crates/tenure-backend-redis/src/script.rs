@@ -30,11 +30,14 @@ struct Source {
 
 impl Source {
     /// The short ways first, and the rules inside a function that is made when they are needed.
-    fn new(flags: &str, clock: &str, short: &str, verbs: &str) -> Self {
+    fn new(flags: &str, clock: &str, page: &str, short: &str, verbs: &str) -> Self {
         let head = include_str!("lua/head.lua").replace(CLOCK, clock);
+        let rules = include_str!("lua/rules.lua");
+        let queue = include_str!("lua/queue.lua").replace(PAGE, page);
         let (machine, take) = (include_str!("lua/machine.lua"), include_str!("lua/take.lua"));
-        let run = include_str!("lua/run.lua");
-        let text = format!("#!lua{flags}\n{head}\n{short}\n{machine}\n{verbs}\n{take}\n{run}");
+        let (alone, run) = (include_str!("lua/alone.lua"), include_str!("lua/run.lua"));
+        let text = [&head, short, alone, rules, &queue, machine, verbs, take, run].join("\n");
+        let text = format!("#!lua{flags}\n{text}");
         let sha = Script::new(&text).get_hash().to_owned();
         Self { text, sha }
     }
@@ -42,29 +45,44 @@ impl Source {
 
 /// How the scripts ask for the time.
 const CLOCK: &str = "call('TIME')";
+/// How many waiters a page has.
+const PAGE: &str = "PAGE = 32";
 
 impl Scripts {
     /// Scripts that ask the server for the time.
     pub(crate) fn new() -> Self {
-        Self::with_clock(CLOCK)
+        Self::of(CLOCK, PAGE)
     }
 
-    /// Scripts that ask a hash for the time, which a test sets.
+    /// Scripts that ask a hash for the time, which a test sets; and with pages so small that few waiters
+    /// fill some.
     pub(crate) fn with_test_clock(key: &str) -> Self {
-        Self::with_clock(&format!("call('HMGET', '{key}', 's', 'us')"))
+        Self::of(&format!("call('HMGET', '{key}', 's', 'us')"), "PAGE = 2")
     }
 
-    fn with_clock(clock: &str) -> Self {
+    /// Scripts of a server that votes: the same for both kinds, but for what it needs memory for.
+    pub(crate) fn of_voter() -> Self {
+        let source = |flags: &str| {
+            let text = format!("#!lua{flags}\n{}", include_str!("lua/voter.lua"));
+            let sha = Script::new(&text).get_hash().to_owned();
+            Source { text, sha }
+        };
+        Self { acquire: source(""), other: source(" flags=allow-oom") }
+    }
+
+    fn of(clock: &str, page: &str) -> Self {
         Self {
             acquire: Source::new(
                 "",
                 clock,
+                page,
                 include_str!("lua/short_acquire.lua"),
                 include_str!("lua/acquire.lua"),
             ),
             other: Source::new(
                 " flags=allow-oom",
                 clock,
+                page,
                 include_str!("lua/short_others.lua"),
                 include_str!("lua/verbs.lua"),
             ),
@@ -79,10 +97,12 @@ impl Scripts {
     }
 
     /// The command that takes these turns; with the script itself if the server does not know it.
+    /// Whoever hears nothing is passed over if the connection has been there for a while, or longer
+    /// than they have said nothing; nobody is if it is not said for how long.
     pub(crate) fn command(
         &self,
         kind: Kind,
-        heard_only: bool,
+        heard_for: Option<Duration>,
         turns: &[&Turn],
         known: bool,
     ) -> Cmd {
@@ -98,7 +118,10 @@ impl Scripts {
         for turn in turns {
             cmd.arg(&turn.keys.lock).arg(&turn.keys.cell);
         }
-        cmd.arg(if heard_only { "1" } else { "0" });
+        match heard_for {
+            Some(time) => cmd.arg(micros(time)),
+            None => cmd.arg(""),
+        };
         if let Some((first, others)) = turns.split_first()
             && others.iter().all(|t| t.words.is_like(&first.words))
         {

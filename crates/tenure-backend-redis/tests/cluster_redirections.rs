@@ -6,10 +6,11 @@
 mod kit;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kit::{IN_THE_END, LONG, manager, within};
-use tenure_core::ErrorKind;
+use kit::{IN_THE_END, LONG, backend, manager, within};
+use tenure_core::backend::{Kept, Member, Renewal};
+use tenure_core::{ErrorKind, Fence, LockName, Token};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -32,13 +33,8 @@ async fn command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// A node that says that it has all slots, and sends whoever wants one of them to where it is told.
-async fn liar(
-    mut stream: BufReader<TcpStream>,
-    port: u16,
-    answer: String,
-    asked: Arc<AtomicUsize>,
-) {
+/// A node that says that it has all slots, and answers scripts as it is told.
+async fn liar(mut stream: BufReader<TcpStream>, port: u16, script: impl Fn(&str) -> String) {
     while let Some(words) = command(&mut stream).await {
         let reply = match words[0].as_str() {
             "HELLO" => "%1\r\n+proto\r\n:3\r\n".to_owned(),
@@ -47,10 +43,7 @@ async fn liar(
                 format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
             }
             "SUBSCRIBE" => format!(">3\r\n+subscribe\r\n+{}\r\n:1\r\n", words[1]),
-            "EVALSHA" | "EVAL" => {
-                asked.fetch_add(1, Ordering::Relaxed);
-                answer.clone()
-            }
+            word @ ("EVALSHA" | "EVAL") => script(word),
             _ => "+OK\r\n".to_owned(),
         };
         if stream.get_mut().write_all(reply.as_bytes()).await.is_err() {
@@ -59,18 +52,27 @@ async fn liar(
     }
 }
 
-async fn asked_in_circles(how: &str) -> usize {
+/// The address of such a node, which is told its port as well.
+async fn a_liar(script: impl Fn(&str, u16) -> String + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let answer = format!("-{how} 5 127.0.0.1:{port}\r\n");
-    let counts = asked.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(liar(BufReader::new(stream), port, answer.clone(), counts.clone()));
+            let script = script.clone();
+            tokio::spawn(liar(BufReader::new(stream), port, move |word| script(word, port)));
         }
     });
-    let locks = manager(&format!("redis+cluster://127.0.0.1:{port}"));
+    format!("redis+cluster://127.0.0.1:{port}")
+}
+
+async fn asked_in_circles(how: &'static str) -> usize {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = asked.clone();
+    let url = a_liar(move |_, port| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        format!("-{how} 5 127.0.0.1:{port}\r\n")
+    });
+    let locks = manager(&url.await);
     let tried = within(IN_THE_END, "an answer", locks.acquire("lock", LONG)).await;
     let error = tried.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
@@ -91,4 +93,34 @@ async fn nobody_is_moved_in_circles() {
 async fn nobody_is_asked_in_circles() {
     let count = asked_in_circles("ASK").await;
     assert!(count < 40, "asked {count} times");
+}
+
+/// One runtime, so that what is sent together is known.
+#[tokio::test(flavor = "current_thread")]
+async fn a_script_that_is_sent_away_with_the_text_of_those_behind_it_fails_none_of_them() {
+    let (known, sent_away) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let is_sent_away = sent_away.clone();
+    let url = a_liar(move |word, port| {
+        if word == "EVAL" && !sent_away.swap(true, Ordering::Relaxed) {
+            return format!("-MOVED 5 127.0.0.1:{port}\r\n");
+        }
+        known.fetch_or(word == "EVAL", Ordering::Relaxed);
+        match known.load(Ordering::Relaxed) {
+            true => "*2\r\n:1000000\r\n:7\r\n".to_owned(),
+            false => "-NOSCRIPT No matching script.\r\n".to_owned(),
+        }
+    });
+    let backend = backend(&url.await);
+    // Who has which slot is known: what is asked at once is sent at once.
+    backend.ping().await.unwrap();
+    let member = |name: &str| {
+        Member::new(LockName::new(name).unwrap(), Token::random(), LONG, Some(Fence::new(7)))
+    };
+    // Each in a slot of its own.
+    let members: Vec<_> = ["a", "b", "c"].map(member).into();
+    let renewed = within(IN_THE_END, "an answer", backend.renew(&members)).await;
+    assert!(is_sent_away.load(Ordering::Relaxed));
+    for renewal in renewed {
+        assert!(matches!(renewal, Renewal::Kept(Kept::Holding(_))), "{renewal:?}");
+    }
 }

@@ -53,6 +53,39 @@ fn every_rule_is_kept_behind_sentinel_with_grants_that_a_replica_has() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_with_a_password_of_their_own_are_asked_with_it() {
+    let group = RedisSentinel::start();
+    for sentinel in group.sentinels() {
+        let rights = ["+sentinel|master", "+subscribe", "&+switch-master"];
+        sentinel.cli(&[&["ACL", "SETUSER", "asks", "on", ">canary:2"], &rights[..]].concat());
+    }
+    let url = sentinel_url(&group);
+    let takes = async |right: &str| {
+        let locks = manager(&format!("{url}?{right}"));
+        let guard = within(SOON, "a lock", locks.acquire("x", LONG)).await.unwrap();
+        guard.release().await.unwrap();
+        locks
+    };
+    let locks = takes("sentinel_username=asks&sentinel_password=canary:2").await;
+    until(SOON, "it listens for a switch", async || {
+        let listens = |s: &RedisServer| s.cli(&["PUBSUB", "CHANNELS", "+switch-master"]);
+        group.sentinels().iter().any(|sentinel| listens(sentinel).contains("switch"))
+    })
+    .await;
+    drop(locks);
+    for sentinel in group.sentinels() {
+        sentinel.cli(&["ACL", "SETUSER", "default", ">canary@1"]);
+    }
+    takes("sentinel_password=canary%401").await;
+    for wrong in ["", "?sentinel_password=canary%2F3", "?sentinel_username=asks"] {
+        let locks = manager(&format!("{url}{wrong}"));
+        let error = within(SOON, "an answer", locks.acquire("x", LONG)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{wrong}: {error:?}");
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}
+
 /// Longer than it takes the sentinels to agree.
 const TTL: Duration = Duration::from_secs(12);
 

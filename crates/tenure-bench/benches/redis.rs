@@ -3,6 +3,8 @@
 //!
 //! The server has one core and this program the other, where `taskset` can do that.
 
+mod redis_processes;
+
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,9 @@ use tenure_testkit::servers::redis::RedisServer;
 const TTL: Duration = Duration::from_secs(30);
 
 fn main() {
+    if redis_processes::is_one() {
+        return;
+    }
     let server = RedisServer::start();
     pin(id(&server), 0);
     pin(std::process::id(), 1);
@@ -25,6 +30,11 @@ fn main() {
     // As in `cargo bench --bench redis -- uncontended`.
     let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|n| n == name);
+    if wanted("processes") {
+        for waiters in [2, 16] {
+            redis_processes::hand_over(&server, waiters);
+        }
+    }
     runtime.block_on(async {
         if wanted("uncontended") {
             uncontended(&server).await;
@@ -239,7 +249,7 @@ fn commands(server: &RedisServer) -> u64 {
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark looks for a while")]
 async fn many_leases(server: &RedisServer) {
-    const LEASES: usize = 10_000;
+    const LEASES: usize = 50_000;
     let locks = manager(server);
     let ttl = Duration::from_secs(10);
     let before = resident();

@@ -41,6 +41,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         if failure.code == code::USAGE {
             failure.help.get_or_insert_with(|| usage::see(&args));
         }
+        failure.help = failure.help.map(|help| usage::on_the_same_store(&args, &help));
         output.fail(&failure);
         failure.code
     });

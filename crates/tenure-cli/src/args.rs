@@ -10,12 +10,17 @@ use tenure::{Conflict, Fence, LockName};
 
 use crate::values;
 
+mod once;
+
+pub(crate) use self::once::{OnFailure, Once, Policy};
+
 const EXIT_CODES: &str = "\
 Exit codes:
-  of `run`: the command's own, or 128+n if signal n ended it
+  of `run`, `once` and `elect`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
   75   not acquired, deadlock (or -E)  79   the lock was lost, or is not held
+  76   `once`: somebody has to look what became of a command that may run only once
   126  cannot execute the command      127  command not found
 ";
 
@@ -35,7 +40,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
     /// Where the locks are kept: file:///dir, redis://host, redis+sentinel://…, redis+cluster://…,
-    /// memory:, off:
+    /// postgres://host/db or "host=… dbname=…", postgres+advisory://host/db, memory:, off:
     ///
     /// Without it tenure.toml says so, and without that it is a directory of this user's.
     #[arg(long, global = true, value_name = "URL", env = "TENURE_STORE", hide_env_values = true)]
@@ -58,6 +63,11 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Hold a lock while a command runs
     Run(Run),
+    /// Run a command only while this process is the leader
+    Elect(Elect),
+
+    /// Run a command once per key, and replay its output to everybody else
+    Once(Once),
     /// Acquire a lock that outlives this process, and print its token
     Acquire(Acquire),
     /// Renew a lock by its token
@@ -74,6 +84,8 @@ pub(crate) enum Command {
     ForceRelease(ForceRelease),
     /// Say what this deployment guarantees, and measure it
     Doctor(Doctor),
+    /// Install what the store needs, or bring it up to date
+    Install(Install),
     /// Print the store's own key of a lock
     Key(Key),
     /// Print completions for a shell
@@ -215,6 +227,53 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Elect {
+    #[command(flatten)]
+    pub(crate) name: Name,
+
+    /// Do not wait to become the leader
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+
+    /// Wait at most so long to become the leader, each time; without it, for ever [env: TENURE_WAIT=]
+    #[arg(short, long, value_name = "DUR")]
+    #[arg(value_parser = values::duration, allow_hyphen_values = true)]
+    pub(crate) wait: Option<Duration>,
+
+    /// How long a term outlives its last renewal [default: 30s]
+    #[arg(long, value_name = "DUR", env = "TENURE_TTL", value_parser = values::ttl)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// A head start in the queue, -1000 to 1000: each point counts as 30 s of waiting
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::priority)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) priority: i32,
+
+    /// What the candidate calls itself, for others to read [default: host:pid]
+    #[arg(long, value_name = "TEXT", env = "TENURE_OWNER", value_parser = values::owner)]
+    pub(crate) owner: Option<String>,
+
+    /// Let everybody read this for as long as this process leads: an address, say
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) proclaim: Option<String>,
+
+    /// Exit with N if another leads and is not waited for any longer [default: 75]
+    #[arg(short = 'E', long, value_name = "N", value_parser = values::exit_code)]
+    #[arg(env = "TENURE_CONFLICT_EXIT_CODE", allow_hyphen_values = true)]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// How long the command has between SIGTERM and SIGKILL when the term is lost [default: 5s]
+    #[arg(long, value_name = "DUR", env = "TENURE_KILL_AFTER", value_parser = values::duration)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) kill_after: Option<Duration>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Acquire {
     #[command(flatten)]
     pub(crate) hold: Hold,
@@ -304,6 +363,17 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "DUR", env = "TENURE_TTL", value_parser = values::ttl)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) ttl: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// Print what would be done, for another user or program to do, and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// Let this role of the database use the locks; may be said more than once
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) grant: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,8 @@ pub(crate) mod code {
     pub(crate) const IO: u8 = 74;
     /// Not acquired (EX_TEMPFAIL).
     pub(crate) const NOT_ACQUIRED: u8 = 75;
+    /// What became of a command that may run only once is for a person to find out.
+    pub(crate) const INDETERMINATE: u8 = 76;
     /// The store refused this user (EX_NOPERM).
     pub(crate) const DENIED: u8 = 77;
     /// `tenure.toml` is wrong (EX_CONFIG).
@@ -103,6 +105,11 @@ impl Failure {
         Self::new(code::IO, "io", "cannot write to stdout")
             .cause(error)
             .help("is the disk full that it is written to?")
+    }
+
+    /// Whether it may pass by itself: the store did not answer.
+    pub(crate) fn is_outage(&self) -> bool {
+        self.code == code::UNAVAILABLE
     }
 
     /// Whether there is anything to tell, and anybody who would read it.

@@ -14,7 +14,7 @@ pub(crate) struct Stores {
 }
 
 /// What a store's URL begins with, and whether this build has it.
-const SCHEMES: [(&str, bool); 18] = [
+const SCHEMES: [(&str, bool); 20] = [
     ("file", cfg!(feature = "file")),
     ("memory", cfg!(feature = "memory")),
     ("off", cfg!(feature = "memory")),
@@ -25,10 +25,12 @@ const SCHEMES: [(&str, bool); 18] = [
     ("redis+cluster", cfg!(feature = "redis")),
     ("rediss+sentinel", cfg!(feature = "redis-tls")),
     ("rediss+cluster", cfg!(feature = "redis-tls")),
-    ("redlock", false),
+    ("redlock", cfg!(feature = "redlock")),
+    ("redlocks", cfg!(all(feature = "redlock", feature = "redis-tls"))),
     ("postgres", cfg!(feature = "postgres")),
     ("postgresql", cfg!(feature = "postgres")),
     ("postgres+advisory", cfg!(feature = "postgres")),
+    ("postgresql+advisory", cfg!(feature = "postgres")),
     ("etcd", false),
     ("github", false),
     ("http", false),
@@ -120,6 +122,10 @@ pub(crate) fn shown(url: &str) -> Option<String> {
 fn check_scheme(url: &str) -> Outcome<()> {
     let built: Vec<_> = SCHEMES.iter().filter(|(_, built)| *built).map(|(name, _)| *name).collect();
     let known = format!("this build has {}", list(&built));
+    #[cfg(feature = "postgres")]
+    if tenure::postgres::is_connection_string(url) {
+        return Ok(());
+    }
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     match SCHEMES.iter().find(|(name, _)| Some(*name) == scheme) {
         Some((_, true)) => Ok(()),
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn other_stores_are_refused_without_showing_their_passwords() {
         for url in
-            ["etcd://u:hunter2@host", "github://u:hunter2@h/d", "host=h password=hunter2", ""]
+            ["etcd://u:hunter2@host", "github://u:hunter2@h/d", "hostess=h password=hunter2", ""]
         {
             let failure = refused(url);
             assert_eq!(failure.code, code::USAGE, "{url}");

@@ -62,6 +62,48 @@ pub(crate) fn see(args: &[OsString]) -> String {
     format!("see `{} --help`", command.get_bin_name().unwrap_or("tenure"))
 }
 
+/// The commands that `help` advises, with the store that was named on this command line: without it
+/// they would ask another one.
+pub(crate) fn on_the_same_store(args: &[OsString], help: &str) -> String {
+    let places = places(args);
+    let mut parts = help.split('`');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (at, part) in parts.enumerate() {
+        text.push('`');
+        match part.strip_prefix("tenure ") {
+            // Between the quotes, and not between two pairs of them.
+            Some(command) if at % 2 == 0 && !command.ends_with("--help") => {
+                text += &format!("tenure {places}{command}");
+            }
+            _ => text += part,
+        }
+    }
+    text
+}
+
+/// `--store` and `--config` as they were typed, with a space behind each; what a shell would not take
+/// as it is, or may hold a password, is left for people to fill in.
+fn places(args: &[OsString]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:%+-,".contains(c);
+    let mut text = String::new();
+    let mut words = args.iter().skip(1).take_while(|arg| *arg != "--");
+    while let Some(word) = words.next() {
+        let word = word.to_string_lossy();
+        for (option, unsaid) in [("--store", "URL"), ("--config", "FILE")] {
+            let value = match word.strip_prefix(option) {
+                Some("") => words.next().map(|value| value.to_string_lossy().into_owned()),
+                Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+                None => None,
+            };
+            if let Some(value) = value {
+                let said = if value.chars().all(plain) { &value } else { unsaid };
+                text += &format!("{option} {said} ");
+            }
+        }
+    }
+    text
+}
+
 fn all_commands() -> Command {
     let mut root = Cli::command();
     root.build();
@@ -134,6 +176,21 @@ mod tests {
             help("tenure run --no-wiat x -- true"),
             "a similar argument exists: '--no-wait'"
         );
+    }
+
+    #[test]
+    fn help_names_the_store_that_was_asked_and_no_password() {
+        let help = "wait, or `tenure status NAME` shows it; see `tenure run --help` and `-E`";
+        for (line, seen) in [
+            ("tenure --store redis://h:1/2 run x", "`tenure --store redis://h:1/2 status NAME`"),
+            ("tenure run x --store=file:/l --config c", "--store file:/l --config c status NAME`"),
+            ("tenure --store redis://:secret@h run x", "`tenure --store URL status NAME`"),
+            ("tenure run x -- --store y", "`tenure status NAME`"),
+        ] {
+            let said = on_the_same_store(&words(line), help);
+            assert!(said.contains(seen) && said.contains("`tenure run --help` and `-E`"), "{said}");
+            assert!(!said.contains("secret"));
+        }
     }
 
     #[test]

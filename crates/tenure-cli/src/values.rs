@@ -24,6 +24,11 @@ pub(crate) fn prefix(text: OsString) -> Result<String> {
     Ok(prefix)
 }
 
+/// The key of a call that runs once: any text.
+pub(crate) fn once_key(text: OsString) -> Result<String> {
+    utf8(text, "a key")
+}
+
 fn utf8(text: OsString, what: &str) -> Result<String> {
     text.into_string().map_err(|_| {
         invalid(format!("{what} is UTF-8 text, this one is not"))

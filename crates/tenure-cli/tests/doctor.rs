@@ -180,3 +180,32 @@ fn a_ttl_that_the_way_to_the_server_does_not_bear_is_told() {
     assert!(40_000 <= short["facts"]["p50_us"].as_u64().unwrap(), "{short}");
     assert_ne!(judged("10m")["standing"], "bad");
 }
+
+#[test]
+fn a_store_that_cannot_be_used_ends_doctor_as_any_other_command_and_promises_nothing() {
+    let server = RedisServer::start();
+    let port = server.port();
+    let cluster = format!("redis+cluster://127.0.0.1:{port}");
+    let far = format!("redis://127.0.0.1:{port}/99");
+    assert_eq!(server.cli(&["CONFIG", "SET", "requirepass", "right"]), "OK");
+    let plain = format!("redis://127.0.0.1:{port}");
+    let wrong = format!("redis://:wrong@127.0.0.1:{port}");
+    let with = |url: &str| url.replace("://", "://:right@");
+    for (url, code, help) in [
+        (plain.clone(), 77, "REDIS_PASSWORD"),
+        (wrong, 77, "check user and password"),
+        (with(&cluster), 64, "`redis://host:port`"),
+        (with(&far), 64, "CONFIG GET databases"),
+        ("redis://127.0.0.1:1".to_owned(), 69, "is the server running"),
+    ] {
+        let site = Site::with(&url);
+        let done = site.tenure(["doctor"]);
+        assert_eq!(done.code, code, "{url}: {done:?}");
+        assert!(done.stdout.contains(help), "{url}: {done:?}");
+        assert!(!done.stdout.contains("exclusion"), "{url}: {done:?}");
+        let status = site.tenure(["status", "x"]);
+        assert_eq!(status.code, code, "{url}: {status:?}");
+        assert!(status.stderr.contains(help), "{url}: {status:?}");
+    }
+    assert_eq!(Site::with(&with(&plain)).tenure(["doctor"]).code, 0);
+}

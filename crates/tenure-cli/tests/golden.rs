@@ -34,6 +34,8 @@ fn help() {
     golden("man-run-synopsis", synopsis);
     for command in [
         "run",
+        "elect",
+        "once",
         "acquire",
         "renew",
         "release",
@@ -42,6 +44,7 @@ fn help() {
         "watch",
         "force-release",
         "doctor",
+        "install",
         "key",
         "completions",
         "man",
@@ -107,6 +110,7 @@ fn tokens() {
 fn holding_and_losing() {
     let site = Site::new();
     both("run", &site, &["run", "--owner", "ann", "x", "--", "sh", "-c", "exit 3"]);
+    both("elect", &site, &["elect", "--owner", "ann", "y", "--", "sh", "-c", "exit 3"]);
     both("run-not-found", &site, &["run", "x", "--", "/no/such/program"]);
     let lost = |json: &[&str]| {
         let words = ["run", "--ttl", "1s", "x"].iter().chain(json);

@@ -159,7 +159,8 @@ impl Run<'_> {
                 Err(error) => {
                     self.inner.metrics().store_error("acquire", error.kind());
                     // A place in the queue outlives a short silence of the store.
-                    let queued = attempt.calls_answered() && attempt.claim.wait;
+                    let waits = attempt.claim.wait || attempt.claim.asks_again;
+                    let queued = attempt.calls_answered() && waits;
                     let patience = last_answer.plus(attempt.claim.wait_ttl).min(self.until);
                     if !queued || !error.kind().is_transient() || patience <= answered {
                         return Err(error);
@@ -198,7 +199,7 @@ impl Run<'_> {
                 Verdict::Busy(place) => {
                     attempt.settled();
                     self.conflict();
-                    self.busy(place, &mut poll).await?
+                    self.busy(attempt, place, &mut poll).await?
                 }
                 Verdict::Queued(place) => {
                     self.conflict();
@@ -223,7 +224,7 @@ impl Run<'_> {
     }
 
     /// The seats are taken and the claim has no place in the queue.
-    async fn busy(&mut self, place: Place, poll: &mut Poll) -> Result<Step> {
+    async fn busy(&mut self, attempt: &Attempt<'_>, place: Place, poll: &mut Poll) -> Result<Step> {
         if self.steal_stale(&place.holders).await? {
             return Ok(Step::Again);
         }
@@ -232,7 +233,7 @@ impl Run<'_> {
         let pause = match &self.wish.retry {
             Some(retry) if self.tries < retry.max_attempts => retry.jittered(self.tries),
             Some(_) => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
-            None if self.waits() => poll.next_pause(),
+            None if self.waits() => poll.pause(false, place.check_in),
             None => return Ok(Step::Done(Acquired::Busy(busy(place.holders)))),
         };
         if self.until <= now {
@@ -241,7 +242,13 @@ impl Run<'_> {
         if self.wish.retry.is_some() {
             self.inner.metrics().retried();
         }
-        self.inner.keeper().sleep_until(now.plus(pause).min(self.until)).await;
+        if let Some(progress) = &self.wish.progress {
+            progress.0(&place.holders, place.ahead);
+        }
+        let alarm = self.inner.keeper().sleep_until(now.plus(pause).min(self.until));
+        if before(alarm, attempt.told()).await.is_some() {
+            poll.reset();
+        }
         Ok(Step::Again)
     }
 
@@ -448,7 +455,8 @@ impl<'a> Attempt<'a> {
         claim.first = true;
         let lease = Arc::new(Lease::sent(&claim, renew_every, inner.pid()));
         // Before the claim is sent, so that no event is missed.
-        let entry = claim.wait.then(|| inner.waiters().enter(&claim.name, claim.member));
+        let waits = claim.wait || claim.asks_again;
+        let entry = waits.then(|| inner.waiters().enter(&claim.name, claim.member));
         Self {
             inner,
             claim: Arc::new(claim),

@@ -41,6 +41,8 @@ pub struct Claim {
     pub ttl: Duration,
     /// Whether to queue when the seats are taken.
     pub wait: bool,
+    /// Whether whoever claims asks again when the seats are taken, because the store has no queue.
+    pub asks_again: bool,
     /// How long a place in the queue lives without refresh.
     pub wait_ttl: Duration,
     /// How long a lease handed over lives until its first renewal.
@@ -77,6 +79,7 @@ impl Claim {
             seats: Seats::All,
             ttl,
             wait: false,
+            asks_again: false,
             wait_ttl: Self::WAIT_TTL,
             pick_up: ttl.min(Self::PICK_UP),
             or_value: false,

@@ -80,6 +80,9 @@ pub struct Capabilities {
     pub ttl_min: Duration,
     /// The longest ttl.
     pub ttl_max: Duration,
+    /// What to do for a longer ttl, if something can be done.
+    #[serde(skip)]
+    pub ttl_help: Option<&'static str>,
     /// Leases that live without a process.
     pub detached: bool,
     /// Upgrade from shared to exclusive, and downgrade.
@@ -127,6 +130,7 @@ impl Capabilities {
             value_max: Some(crate::VALUE_MAX),
             ttl_min: Ttl::MIN,
             ttl_max: Ttl::MAX,
+            ttl_help: None,
             detached: true,
             upgrade: true,
             force_release: true,

@@ -1,7 +1,7 @@
 //! One lock for every store: vocabulary, rules, store traits and the manager.
 //!
 //! Two doors. Users of locks begin at [`LockManager`] and [`LockGuard`]; authors of stores begin
-//! at [`backend`] and [`register`]. The modules stand in reading order.
+//! at [`backend`], [`register`] and [`voter`]. The modules stand in reading order.
 
 mod name;
 mod values;
@@ -16,8 +16,10 @@ mod view;
 pub mod machine;
 
 pub mod backend;
+pub mod voter;
 mod listeners;
 pub mod register;
+pub mod probe;
 
 pub mod clock;
 mod stripes;

@@ -19,6 +19,11 @@ impl Listeners {
         all.push(listener);
     }
 
+    /// Whether nobody was added who still lives.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().iter().all(|l| l.strong_count() == 0)
+    }
+
     /// Tells all of them.
     pub fn tell(&self, event: &Event) {
         for listener in &*self.0.read() {

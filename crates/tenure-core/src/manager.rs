@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::actor::Actor;
 use crate::alarm::before;
-use crate::backend::{Claim, DynBackend, Evicted, Eviction, Listener, Reason, Value};
+use crate::backend::{DynBackend, Evicted, Eviction, Listener, Reason};
 use crate::capability::Capabilities;
 use crate::claims::{GoneHook, Waiters};
 use crate::clock::{Clock, SystemClock};
-use crate::conflict::Conflict;
 use crate::deadlock::CHECK_AFTER;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::{LockGuard, LockWatch};
@@ -24,13 +21,17 @@ use crate::lease::Timed;
 use crate::loss::LossReason;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::name::LockName;
-use crate::owner::{Details, Owner};
+use crate::owner::Owner;
 use crate::request::LockRequest;
 use crate::stripes::Stripes;
 use crate::token::MemberId;
-use crate::values::{Fence, Seats};
+use crate::values::Fence;
 use crate::view::{HolderView, View};
 use crate::watch::Watch;
+
+mod inner;
+
+pub(crate) use self::inner::Inner;
 
 /// How long a call that only asks may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +78,7 @@ impl LockManagerBuilder {
         self
     }
 
-    /// Looks for a deadlock after a claim with an [`Actor`] has waited for so long, and then every five
+    /// Looks for a deadlock after a claim with an [`Actor`](crate::Actor) has waited for so long, and then every five
     /// times that; `None` never does. 1 s if not said.
     #[must_use]
     pub fn deadlock_check_after(mut self, after: Option<Duration>) -> Self {
@@ -139,6 +140,9 @@ pub struct Health {
     pub latency: Duration,
     /// What went wrong, if it did not answer.
     pub error: Option<String>,
+    /// The same, for programs: its kind says whether the store is out of reach, or refused us.
+    #[serde(skip)]
+    pub cause: Option<Error>,
 }
 
 impl LockManager {
@@ -214,14 +218,7 @@ impl LockManager {
         F: FnOnce(LockWatch) -> W,
         W: Future,
     {
-        let guard = self.acquire(name, ttl).await?;
-        let work = async { Ok(work(guard.watch()).await) };
-        let lost = async { Err(guard.lost().await) };
-        let output = futures_lite::future::or(lost, work)
-            .await
-            .map_err(|reason| guard.context(Error::from(reason).with_operation("holding")))?;
-        guard.release().await?;
-        Ok(output)
+        self.lock(name).ttl(ttl).with_lock(work).await
     }
 
     /// Whether anybody holds the lock.
@@ -339,7 +336,8 @@ impl LockManager {
             store: self.inner.address(),
             up: answer.is_ok(),
             latency: clock.now().since(asked),
-            error: answer.err().map(|e| e.to_string()),
+            error: answer.as_ref().err().map(ToString::to_string),
+            cause: answer.err(),
         }
     }
 
@@ -439,168 +437,6 @@ impl LockManager {
 impl fmt::Debug for LockManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockManager").field("store", &self.inner.address).finish_non_exhaustive()
-    }
-}
-
-/// What a manager, its guards and its attempts share.
-pub(crate) struct Inner {
-    backend: Arc<dyn DynBackend>,
-    keeper: Arc<Keeper>,
-    owner: Owner,
-    address: Arc<str>,
-    /// The details of a plain claim, shared between all of the same kind.
-    plain_details: Stripes<Mutex<Option<Arc<Details>>>>,
-    /// After how long a claim with an actor looks for a deadlock.
-    deadlock_check_after: Option<Duration>,
-    closed: AtomicBool,
-    /// The process that made the manager; a forked child has no keeper.
-    pid: u32,
-}
-
-impl Inner {
-    pub(crate) fn backend(&self) -> &dyn DynBackend {
-        &*self.backend
-    }
-
-    pub(crate) fn keeper(&self) -> &Keeper {
-        &self.keeper
-    }
-
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.keeper.clock
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.keeper.metrics
-    }
-
-    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
-        &self.keeper.waiters
-    }
-
-    pub(crate) fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    pub(crate) fn address(&self) -> Arc<str> {
-        self.address.clone()
-    }
-
-    pub(crate) fn details(&self, renews_every: Option<Duration>) -> Arc<Details> {
-        let mut plain = self.plain_details.mine().lock();
-        match &*plain {
-            Some(details) if details.renews_every == renews_every => details.clone(),
-            _ => plain
-                .insert(Arc::new(Details::of(self.owner.clone()).renewing_every(renews_every)))
-                .clone(),
-        }
-    }
-
-    /// Details of a claim of this actor. Without a look-out for deadlocks nobody has to know what it
-    /// holds.
-    pub(crate) fn acting(&self, details: Details, actor: &Actor) -> Details {
-        let holds = self.deadlock_check_after.map(|_| actor.holds());
-        details.with_actor(actor).holding(holds.unwrap_or_default())
-    }
-
-    pub(crate) fn deadlock_check_after(&self) -> Option<Duration> {
-        self.deadlock_check_after
-    }
-
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::ShutDown, "the manager was shut down"));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn check_ttl(&self, ttl: Duration) -> Result<()> {
-        crate::values::Ttl::new(ttl)?;
-        let capabilities = self.backend.capabilities();
-        if ttl < capabilities.ttl_min || capabilities.ttl_max < ttl {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!(
-                    "the {} store takes a ttl between {:?} and {:?}, this one is {ttl:?}",
-                    capabilities.kind, capabilities.ttl_min, capabilities.ttl_max
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn check_value(&self, value: &Value) -> Result<()> {
-        let capabilities = self.backend.capabilities();
-        let Some(max) = capabilities.value_max else {
-            return Err(Error::unsupported(capabilities.kind, "values"));
-        };
-        if max < value.bytes.len() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("a value is at most {max} bytes long, this one has {}", value.bytes.len()),
-            ));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn check_upgrade(&self) -> Result<()> {
-        self.check(self.backend.capabilities().upgrade, "upgrade and downgrade")
-    }
-
-    pub(crate) fn check_detached(&self) -> Result<()> {
-        self.check(self.backend.capabilities().detached, "leases without a process")
-    }
-
-    pub(crate) fn check(&self, can: bool, what: &str) -> Result<()> {
-        if can {
-            return Ok(());
-        }
-        Err(Error::unsupported(self.backend.capabilities().kind, what).with_store(&self.address))
-    }
-
-    /// What the store cannot do is said before anything is sent.
-    pub(crate) fn check_claim(&self, claim: &Claim, conflict: Conflict) -> Result<()> {
-        let can = self.backend.capabilities();
-        self.check(can.shared || claim.seats == Seats::All, "shared locks")?;
-        let plain = matches!(claim.seats, Seats::All | Seats::SHARED);
-        self.check(can.permits || plain, "permits")?;
-        self.check(can.priority || claim.priority.get() == 0, "priorities")?;
-        self.check(can.metadata || claim.details.metadata.is_none(), "metadata")?;
-        self.check(can.value_max.is_some() || !claim.or_value, "values")?;
-        let steals = matches!(conflict, Conflict::StealStale { .. });
-        self.check(can.force_release || !steals, "taking locks from others")?;
-        let forces = conflict == Conflict::Force;
-        self.check(can.force_acquire || !forces, "taking locks past those who wait")
-    }
-
-    pub(crate) async fn limited<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let limit = self.clock().now().plus(ASK_TIMEOUT);
-        before(self.keeper.sleep_until(limit), call).await.unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Unreachable, "the store did not answer in time"))
-        })
-    }
-
-    pub(crate) fn context(
-        &self,
-        error: Error,
-        operation: &'static str,
-        name: Option<&LockName>,
-    ) -> Error {
-        let error = error.with_operation(operation).with_store(&self.address);
-        match name {
-            Some(name) => error.with_lock(name),
-            None => error,
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.keeper.stop();
     }
 }
 

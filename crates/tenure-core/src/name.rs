@@ -109,11 +109,17 @@ fn canonical(path: &Path) -> std::io::Result<std::path::PathBuf> {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
+    hex_in(bytes, &mut vec![0; 2 * bytes.len()]).to_owned()
+}
+
+/// Writes bytes as digits into a place twice as long.
+pub(crate) fn hex_in<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[(b >> 4) as usize] as char, DIGITS[(b & 15) as usize] as char])
-        .collect()
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(digits).expect("digits are text")
 }
 
 fn invalid(message: impl Into<String>) -> Error {

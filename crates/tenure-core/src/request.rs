@@ -9,7 +9,7 @@ use crate::attempt::{Acquired, Progress, Wish, acquire};
 use crate::backend::Claim;
 use crate::conflict::{Conflict, RetryConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guard::LockGuard;
+use crate::guard::{LockGuard, LockWatch};
 use crate::manager::Inner;
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
@@ -208,6 +208,30 @@ impl LockRequest {
         }
     }
 
+    /// Holds the lock while `work` runs, and drops `work` when the lock is lost.
+    ///
+    /// # Errors
+    /// What [`LockRequest::acquire`] fails with, before `work` has begun; `Lost` if the lock was
+    /// lost before `work` was done and the lock released; `Unknown` if the release was not
+    /// confirmed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, `work` is dropped and the lock released.
+    pub async fn with_lock<F, W>(self, work: F) -> Result<W::Output>
+    where
+        F: FnOnce(LockWatch) -> W,
+        W: Future,
+    {
+        let guard = self.acquire().await?;
+        let work = async { Ok(work(guard.watch()).await) };
+        let lost = async { Err(guard.lost().await) };
+        let output = futures_lite::future::or(lost, work)
+            .await
+            .map_err(|reason| guard.context(Error::from(reason).with_operation("holding")))?;
+        guard.release().await?;
+        Ok(output)
+    }
+
     async fn run(mut self, or_value: bool) -> Result<Acquired> {
         let wish = match self.wish(or_value) {
             Ok(wish) => wish,
@@ -249,7 +273,9 @@ impl LockRequest {
         claim.seats = seats;
         claim.priority = priority;
         claim.or_value = or_value;
-        claim.wait = !tries_once && self.inner.backend().capabilities().fifo;
+        let queues = self.inner.backend().capabilities().fifo;
+        claim.wait = !tries_once && queues;
+        claim.asks_again = !tries_once && !queues;
         if self.conflict == Conflict::Force {
             claim.force = Some("forced by its conflict strategy".into());
         }

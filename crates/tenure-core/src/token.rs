@@ -6,7 +6,7 @@ use rand::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::name::hex;
+use crate::name::{hex, hex_in};
 
 /// The ownership secret of one claim: 128 random bits.
 ///
@@ -87,16 +87,14 @@ impl fmt::Debug for MemberId {
 
 impl Serialize for MemberId {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        let mut digits = [0; 64];
+        s.serialize_str(hex_in(&self.0, &mut digits))
     }
 }
 
 impl<'de> Deserialize<'de> for MemberId {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        let bytes =
-            unhex::<32>(&text).ok_or_else(|| serde::de::Error::custom("not 64 hex digits"))?;
-        Ok(Self(bytes))
+        d.deserialize_str(Digits::<32>).map(Self)
     }
 }
 
@@ -153,16 +151,29 @@ impl fmt::Debug for ClaimId {
 
 impl Serialize for ClaimId {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        let mut digits = [0; 32];
+        s.serialize_str(hex_in(&self.0.to_be_bytes(), &mut digits))
     }
 }
 
 impl<'de> Deserialize<'de> for ClaimId {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        let bytes =
-            unhex::<16>(&text).ok_or_else(|| serde::de::Error::custom("not 32 hex digits"))?;
-        Ok(Self(u128::from_be_bytes(bytes)))
+        d.deserialize_str(Digits::<16>).map(|bytes| Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// Reads `N` bytes as digits.
+struct Digits<const N: usize>;
+
+impl<const N: usize> serde::de::Visitor<'_> for Digits<N> {
+    type Value = [u8; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hex digits", 2 * N)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; N], E> {
+        unhex(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
     }
 }
 
@@ -173,12 +184,29 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     }
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = (pair[0] as char).to_digit(16)?;
-        let low = (pair[1] as char).to_digit(16)?;
-        *byte = u8::try_from(high << 4 | low).ok()?;
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        if (high | low) == NO_DIGIT {
+            return None;
+        }
+        *byte = high << 4 | low;
     }
     Some(bytes)
 }
+
+const NO_DIGIT: u8 = 0xff;
+
+/// What each byte is worth as a hex digit. A record has dozens of ids, and is read at every turn.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let lower = b"0123456789abcdef"[digit];
+        values[lower as usize] = digit as u8;
+        values[lower.to_ascii_uppercase() as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use tenure_core::{Error, ErrorKind, LockManager, Result};
 /// - `file:///dir`: a directory; `?durable=true`, `?shared=true`, `?liveness=ttl`
 /// - `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`,
 ///   `rediss+sentinel://…`, `rediss+cluster://…`: Redis
+/// - `redlock://a,b,c`, `redlocks://a,b,c`: a majority of independent Redis servers; `?max_ttl=60s`
 /// - `postgres://…`, `postgresql://…`, `host=… dbname=…`: a lease table on a PostgreSQL server;
 ///   `postgres+advisory://…`: its session advisory locks
 /// - `memory:`: this process
@@ -51,6 +52,14 @@ pub fn open(url: &str) -> Result<Arc<dyn DynBackend>> {
         | "rediss+sentinel" | "rediss+cluster" => {
             Ok(Arc::new(tenure_backend_redis::RedisBackend::open(url)?))
         }
+        #[cfg(feature = "redlock")]
+        "redlock" | "redlocks" => {
+            use tenure_backend_quorum::QuorumBackend;
+            let (voters, longest) = tenure_backend_redis::RedisVoter::all_of(url)?;
+            let longest =
+                longest.unwrap_or(QuorumBackend::<tenure_backend_redis::RedisVoter>::MAX_TTL);
+            Ok(Arc::new(QuorumBackend::new("redlock", voters, longest)?))
+        }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" | "postgres+advisory" | "postgresql+advisory" => {
             tenure_backend_postgres::open(url)
@@ -68,6 +77,7 @@ fn known() -> Vec<&'static str> {
             cfg!(feature = "redis"),
             &["redis://host", "redis+sentinel://host/service", "redis+cluster://host"],
         ),
+        (cfg!(feature = "redlock"), &["redlock://a,b,c"]),
         (cfg!(feature = "redis-tls"), &["rediss://host and the like"]),
         (cfg!(feature = "postgres"), &["postgres://host/db", "postgres+advisory://host/db"]),
         (cfg!(feature = "memory"), &["memory:", "off:"]),

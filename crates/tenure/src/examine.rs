@@ -31,6 +31,10 @@ pub type Worker<'a> = &'a (dyn Fn(&Path, &str, u32) -> Command + Send + Sync);
 /// As [`open`](crate::open), and what the store fails with when it is looked at. A deployment that
 /// does not do what locks need is a [`Finding`], not an error.
 pub async fn examine(url: &str, ttl: Duration, worker: Option<Worker<'_>>) -> Result<Vec<Finding>> {
+    #[cfg(feature = "postgres")]
+    if tenure_backend_postgres::is_connection_string(url) {
+        return tenure_backend_postgres::examine(url, ttl).await;
+    }
     match url.split(':').next().unwrap_or_default() {
         #[cfg(feature = "file")]
         "file" => {
@@ -44,6 +48,16 @@ pub async fn examine(url: &str, ttl: Duration, worker: Option<Worker<'_>>) -> Re
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster"
         | "rediss+sentinel" | "rediss+cluster" => {
             tenure_backend_redis::RedisBackend::open(url)?.examine(ttl).await
+        }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" | "postgres+advisory" | "postgresql+advisory" => {
+            tenure_backend_postgres::examine(url, ttl).await
+        }
+        #[cfg(feature = "redlock")]
+        "redlock" | "redlocks" => {
+            use tenure_backend_quorum::QuorumBackend;
+            let longest = QuorumBackend::<tenure_backend_redis::RedisVoter>::MAX_TTL;
+            tenure_backend_redis::examine_voters(url, longest).await
         }
         _ => {
             let _ = (ttl, worker);

@@ -4,8 +4,6 @@
 
 #[cfg(all(feature = "memory", feature = "file", feature = "recipes"))]
 mod memory_and_file {
-    #[doc = include_str!("../../../docs/guide/best-practices.md")]
-    mod best_practices {}
     #[doc = include_str!("../../../docs/guide/coming-from.md")]
     mod coming_from {}
     #[doc = include_str!("../../../docs/guide/configuration.md")]
@@ -24,10 +22,24 @@ mod memory {
     mod troubleshooting {}
 }
 
+#[cfg(feature = "macros")]
+mod macros {
+    #[doc = include_str!("../../../docs/guide/attributes.md")]
+    mod attributes {}
+}
+
 #[cfg(feature = "redis")]
 mod redis {
     #[doc = include_str!("../../../docs/guide/redis.md")]
     mod redis_page {}
+    #[doc = include_str!("../../../docs/guide/redlock.md")]
+    mod redlock_page {}
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    #[doc = include_str!("../../../docs/guide/postgres.md")]
+    mod postgres_page {}
 }
 
 #[cfg(feature = "file")]
@@ -36,4 +48,16 @@ mod file {
     mod front_page {}
     #[doc = include_str!("../../../docs/guide/README.md")]
     mod readme {}
+}
+
+#[cfg(all(feature = "memory", feature = "recipes"))]
+mod recipes {
+    #[doc = include_str!("../../../docs/guide/recipes.md")]
+    mod recipes_page {}
+}
+
+#[cfg(all(feature = "memory", feature = "file", feature = "recipes"))]
+mod memory_file_and_recipes {
+    #[doc = include_str!("../../../docs/guide/best-practices.md")]
+    mod best_practices {}
 }

@@ -12,7 +12,7 @@
 //! # runtime.block_on(async {
 //! use std::time::Duration;
 //!
-//! let locks = tenure::connect(&url).await?; // or "redis://…", "memory:"; later "postgres://…"
+//! let locks = tenure::connect(&url).await?; // or "redis://…", "postgres://…", "memory:"
 //! let guard = locks.acquire("orders/42", Duration::from_secs(30)).await?;
 //! println!("I hold {} with fencing token {}", guard.name(), guard.fencing_token());
 //! guard.release().await?; // or drop it
@@ -27,12 +27,23 @@
 
 mod connect;
 mod examine;
+mod global;
+mod install;
 #[cfg(doctest)]
 mod guide;
 
 pub use connect::{connect, default_store, open};
 pub use examine::{Worker, examine};
+pub use global::{global, set_global};
+pub use install::{Installed, install, install_script};
 pub use tenure_core::*;
+#[cfg(feature = "macros")]
+pub use tenure_macros::{idempotent, locked};
+
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+#[path = "macros.rs"]
+pub mod __macros;
 
 /// The memory store: locks in this process, for tests and single processes; and `off:`.
 #[cfg(feature = "memory")]
@@ -44,6 +55,12 @@ pub mod memory {
 #[cfg(feature = "redis")]
 pub mod redis {
     pub use tenure_backend_redis::*;
+}
+
+/// The quorum store: a majority of independent stores, such as Redis servers, decides.
+#[cfg(feature = "redlock")]
+pub mod quorum {
+    pub use tenure_backend_quorum::*;
 }
 
 /// The PostgreSQL store: a lease table, or session advisory locks, on a server.

@@ -31,6 +31,7 @@ fn table() -> String {
     let urls = [
         &file,
         "redis://127.0.0.1",
+        "redlock://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
         "postgres://user@127.0.0.1/db",
         "postgres+advisory://user@127.0.0.1/db",
         "memory:",
@@ -98,6 +99,7 @@ fn table() -> String {
 
 fn longest(ttl: Duration) -> String {
     match ttl.as_secs() / 3600 {
+        0 => format!("{} s, or as is said", ttl.as_secs()),
         hours if hours < 24 => format!("{hours} h"),
         hours => format!("{} d", hours / 24),
     }

@@ -51,7 +51,7 @@ pub fn load(register: &FileRegister, name: &LockName) -> Loaded {
 }
 
 pub fn swap(register: &FileRegister, name: &LockName, at: &Version, to: &[u8]) -> Swap {
-    block_on(register.swap(name, at, to))
+    block_on(register.swap(name, at, to, &[]))
 }
 
 /// Replaces the record whatever it is.

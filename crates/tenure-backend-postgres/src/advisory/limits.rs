@@ -81,6 +81,14 @@ impl Limits {
     }
 }
 
+/// The most that a process may hold that has none yet, at a server with room for so many and `all` of
+/// them taken.
+pub(crate) fn most_locks(said: Option<usize>, capacity: i64, all: i64) -> i64 {
+    let limits = Limits::new(said);
+    limits.learn(capacity, all);
+    limits.most()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

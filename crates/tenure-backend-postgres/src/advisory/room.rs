@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tenure_core::backend::{Claim, Departure, Event, Grant, Release, Verdict};
@@ -16,16 +15,15 @@ use tokio_postgres::Notification;
 
 use super::bus::Bus;
 use super::class::class;
-use super::holder::{Holder, SEATS, Turn, Wish, told};
+use super::holder::{Holder, Turn, Wish, told};
 use super::key::Key;
 use super::limits::Limits;
 use super::registry::{Begin, Hold, Landed, Leave, Registry, SessionId};
+use super::seats::Openings;
 use super::wait::Gate;
 use crate::config::PostgresConfig;
 use crate::session::Ear;
 
-/// How many sessions are made at a time.
-const OPENINGS: usize = 4;
 /// The longest name of a session that the server keeps.
 const NAME_MAX: usize = 63;
 
@@ -49,8 +47,7 @@ pub(crate) struct Room {
     runtime: Handle,
     clock: SystemClock,
     sessions_made: AtomicU64,
-    openings: Mutex<Openings>,
-    opened: Notify,
+    pub(crate) openings: Mutex<Openings>,
     /// Something that was under way has landed.
     landed: Notify,
 }
@@ -80,7 +77,6 @@ impl Room {
             clock: SystemClock,
             sessions_made: AtomicU64::new(0),
             openings: Mutex::default(),
-            opened: Notify::new(),
             landed: Notify::new(),
         })
     }
@@ -255,55 +251,6 @@ impl Room {
         landed
     }
 
-    /// A session with a seat for a lock of this class; a new one if all are full.
-    pub(crate) async fn seat(self: &Arc<Self>, class: Duration) -> Result<Arc<Holder>> {
-        if let Some(holder) = self.free_seat(class) {
-            return Ok(holder);
-        }
-        let room = self.clone();
-        let seat = self.on_its_own(async move {
-            room.openings.lock().wanted += 1;
-            let seat = room.new_seat(class).await;
-            room.openings.lock().wanted -= 1;
-            seat.map(|holder| Seat(Some(holder)))
-        });
-        Ok(seat.await?.take())
-    }
-
-    /// Opens a session, unless others open as many as are wanted: then one of theirs has a seat.
-    async fn new_seat(self: &Arc<Self>, class: Duration) -> Result<Arc<Holder>> {
-        loop {
-            let opened = self.opened.notified();
-            let mut opened = std::pin::pin!(opened);
-            opened.as_mut().enable();
-            if let Some(holder) = self.free_seat(class) {
-                return Ok(holder);
-            }
-            if !self.openings.lock().begin() {
-                opened.await;
-                continue;
-            }
-            let made = async {
-                self.control().await?;
-                super::setup::open(self, class, false).await
-            };
-            let made = made.await;
-            if let Ok(holder) = &made {
-                holder.take_seat(self.now());
-                self.has_session(holder);
-            }
-            self.openings.lock().under_way -= 1;
-            self.opened.notify_waiters();
-            return made;
-        }
-    }
-
-    fn free_seat(&self, class: Duration) -> Option<Arc<Holder>> {
-        let sessions = self.sessions.lock();
-        let mut fitting = sessions.values().filter(|s| !s.solo && s.class() == class);
-        fitting.find(|session| session.take_seat(self.now())).cloned()
-    }
-
     pub(crate) fn has_session(self: &Arc<Self>, holder: &Arc<Holder>) {
         self.sessions.lock().insert(holder.id, holder.clone());
         if holder.session.is_closed() {
@@ -403,40 +350,6 @@ impl Room {
     pub(crate) async fn withdraw(self: &Arc<Self>, claim: &Claim) -> Result<()> {
         let leave = self.registry.lock().withdraw(claim, self.now());
         self.end(claim.member, leave).await.map(drop)
-    }
-}
-
-/// A seat on its way to whoever asked for it; given back if he is gone.
-struct Seat(Option<Arc<Holder>>);
-
-impl Seat {
-    fn take(mut self) -> Arc<Holder> {
-        self.0.take().expect("it is taken once")
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(holder) = &self.0 {
-            holder.give_seat();
-        }
-    }
-}
-
-/// Sessions that are being made.
-#[derive(Default)]
-struct Openings {
-    under_way: usize,
-    /// How many wait for a seat.
-    wanted: usize,
-}
-
-impl Openings {
-    /// Whether one more is to be made.
-    fn begin(&mut self) -> bool {
-        let more = self.under_way < OPENINGS && self.under_way * SEATS < self.wanted;
-        self.under_way += usize::from(more);
-        more
     }
 }
 

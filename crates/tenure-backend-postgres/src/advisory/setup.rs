@@ -8,8 +8,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::holder::{Holder, Statements, read};
 use super::room::Room;
-use crate::error;
-use crate::session::{Deaf, Ear, FOR_EVER, Session};
+use crate::session::{Ear, FOR_EVER, Session};
+use crate::{error, pooler};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
@@ -18,8 +18,6 @@ const OLDEST: i32 = 140_000;
 const LEAP: i32 = 1024;
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
-/// How long a session is given to answer beside another one's transaction.
-const BESIDE: Duration = Duration::from_secs(2);
 /// How many bits of a fence the sequence has; above them is the timeline.
 const SEQUENCE_BITS: u32 = 44;
 /// Below them is the place among the locks that one statement took.
@@ -38,10 +36,14 @@ pub(crate) async fn open(room: &Arc<Room>, class: Duration, solo: bool) -> Resul
 async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holder>> {
     let id = room.next_session();
     let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
-    let pid = check_server(room, &session).await?;
+    let first = room.sessions.lock().is_empty();
+    let pid = check_server(room, &session, first).await?;
     let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
     if others.is_empty() {
-        check_pooler(room, &session, pid).await?;
+        let (server, name) = (&room.config.server, &room.session_name);
+        if pooler::is_between(server, name, &session, pid).await? {
+            return Err(pooled());
+        }
     } else if others.contains(&pid) {
         return Err(pooled());
     }
@@ -50,11 +52,13 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let statements = Statements::prepare(&session, &room.config.schema)
         .await
         .map_err(|e| fence_error(e, room))?;
-    let ask = session.client().query_one(&statements.beat, &[]);
-    let timeline: i64 = read(&session.ask(SETUP, ask).await?, 1)?;
     let schema = &room.config.schema;
-    let leap = format!("select max(nextval('{schema}.fence')) from generate_series(1, {LEAP})");
-    let reached: i64 = read(&session.row(SETUP, &leap, &[]).await?, 0)?;
+    let leap = format!(
+        "select max(nextval('{schema}.fence')), ('x' || left(pg_walfile_name(pg_current_wal_lsn()), \
+         8))::bit(32)::int8 from generate_series(1, {LEAP})"
+    );
+    let row = session.row(SETUP, &leap, &[]).await?;
+    let (reached, timeline): (i64, i64) = (read(&row, 0)?, read(&row, 1)?);
     fence(timeline, numbered(reached, 0))?;
     Ok(Holder::new((id, session, pid, timeline), statements, (class, solo), room.now()))
 }
@@ -63,7 +67,7 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
 pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<Session> {
     let make = async {
         let session = Session::open(&room.config.server, &room.session_name, ear).await?;
-        check_server(room, &session).await?;
+        check_server(room, &session, true).await?;
         // It holds nothing, and may be silent for ever.
         settings(&session, Duration::ZERO, SETUP).await?;
         let listen = format!("listen {}", room.channel);
@@ -79,8 +83,11 @@ fn late() -> Error {
         .with_help("is the server very busy?")
 }
 
-async fn check_server(room: &Room, session: &Session) -> Result<i32> {
-    let row = session.row(SETUP, include_str!("sql/server.sql"), &[]).await?;
+/// Sees that the server is one to lock on, and answers which of its processes this is. How many locks
+/// there are is counted for the first session only: each look goes through all of them.
+async fn check_server(room: &Room, session: &Session, counts: bool) -> Result<i32> {
+    let counts_locks: [(&(dyn ToSql + Sync), Type); 1] = [(&counts, Type::BOOL)];
+    let row = session.row(SETUP, include_str!("sql/server.sql"), &counts_locks).await?;
     let (version, standby): (i32, bool) = (read(&row, 0)?, read(&row, 1)?);
     if version < OLDEST {
         return Err(Error::new(
@@ -95,43 +102,10 @@ async fn check_server(room: &Room, session: &Session) -> Result<i32> {
         )
         .with_help("name the primary; with several hosts, `target_session_attrs=read-write`"));
     }
-    room.limits.learn(read(&row, 3)?, read(&row, 4)?);
-    read(&row, 2)
-}
-
-/// Two connections of a server never have the same session, and none changes it: unless a pooler
-/// hands sessions around. So a transaction is opened beside this session, which takes a session of
-/// the pool away if there is one.
-async fn check_pooler(room: &Arc<Room>, session: &Session, pid: i32) -> Result<()> {
-    let pid_of = async |session: &Session| -> Result<i32> {
-        read(&session.row(SETUP, "select pg_backend_pid()", &[]).await?, 0)
-    };
-    let other = Session::open(&room.config.server, &room.session_name, Arc::new(Deaf)).await?;
-    other.ask(SETUP, other.client().batch_execute("begin")).await.map_err(theirs)?;
-    let beside = pid_of(&other).await.map_err(theirs)?;
-    let mut during = std::pin::pin!(pid_of(session));
-    // Without an answer, it waits for the other one's session, or the server is slow.
-    let waited = tokio::time::timeout(BESIDE, &mut during).await.ok();
-    other.ask(SETUP, other.client().batch_execute("rollback")).await?;
-    drop(other);
-    let during = match waited {
-        Some(Ok(pid)) => pid,
-        Some(Err(error)) => return Err(theirs(error)),
-        // No session of a server waits for what another one has not even asked for.
-        None if tokio::time::timeout(BESIDE, during).await.is_ok() => return Err(pooled()),
-        None => return Err(late()),
-    };
-    let after = pid_of(session).await?;
-    if pid == during && pid == after && pid != beside {
-        return Ok(());
+    if counts {
+        room.limits.learn(read(&row, 3)?, read(&row, 4)?);
     }
-    Err(pooled())
-}
-
-/// A breach of the protocol that no server sees in a plain transaction is a pooler's word: it gave
-/// no session, or does not let transactions be.
-fn theirs(error: Error) -> Error {
-    if error::code(&error) == Some("08P01") { pooled().with_source(error) } else { error }
+    read(&row, 2)
 }
 
 /// Sessions are not ours.

@@ -241,10 +241,7 @@ impl Backend for LeaseBackend {
     }
 
     async fn ping(&self) -> Result<()> {
-        let ping = |session: Arc<Session>| async move {
-            rows(&session, PATIENCE, "SELECT 1", &[]).await.map(drop)
-        };
-        self.links.here()?.with(ping).await
+        self.links.here()?.ping(PATIENCE).await
     }
 
     fn keys(&self, name: &LockName) -> Vec<(&'static str, String)> {

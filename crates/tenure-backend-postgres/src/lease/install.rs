@@ -52,16 +52,43 @@ fn sql_of(schema: &str, version: i32, steps: &[&str], functions: &[&str]) -> Str
 /// # Errors
 /// `Denied` if this user may not; the session has to be closed then.
 pub(crate) async fn install(session: &Session, schema: &str) -> Result<()> {
-    let sql = install_sql(schema);
-    session.ask(PATIENCE, session.client().batch_execute(&sql)).await.map_err(|error| {
+    run(session, schema, &install_sql(schema)).await
+}
+
+/// Runs SQL that installs something in a schema.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) async fn run(session: &Session, schema: &str, sql: &str) -> Result<()> {
+    session.ask(PATIENCE, session.client().batch_execute(sql)).await.map_err(|error| {
         let message = format!("the schema {schema} could not be installed: {}", error.message());
-        Error::new(error.kind(), message)
-            .with_help(
-                "let `tenure install` be run by a user who may create schemas in this database",
-            )
-            .with_source(error)
-            .with_nothing_changed()
+        let help = match error.kind() {
+            ErrorKind::Denied => {
+                "let `tenure install` be run by a user who may create schemas in this database, or \
+                 owns this one; `tenure install --print` shows what it does"
+            }
+            _ => "`tenure install --print` shows what it does",
+        };
+        Error::new(error.kind(), message).with_help(help).with_source(error).with_nothing_changed()
     })
+}
+
+/// Refuses to take a newer version back.
+///
+/// # Errors
+/// `Unsupported`; nothing was changed.
+pub(crate) fn refuse_newer(before: Option<i32>, schema: &str) -> Result<()> {
+    match before {
+        Some(version) if VERSION < version => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "version {version} of the schema {schema} is installed, this is version {VERSION}"
+            ),
+        )
+        .with_help("it does for this program as it is; a newer one can install it again")
+        .with_nothing_changed()),
+        _ => Ok(()),
+    }
 }
 
 /// Sees to it that the server has what this program needs; installs it if it does not.

@@ -171,6 +171,20 @@ impl Link {
         task.await.unwrap_or_else(|_| Err(runtime_ended()))
     }
 
+    /// Asks whether the server answers; installs nothing.
+    pub(crate) async fn ping(self: &Arc<Self>, patience: Duration) -> Result<()> {
+        let link = self.clone();
+        let task = self.runtime.spawn(async move {
+            let main = link.main.lock().await;
+            let session = match &*main {
+                Some(session) if !session.is_closed() => session.clone(),
+                _ => Arc::new(link.open_bare().await?),
+            };
+            session.rows(patience, "SELECT 1", &[]).await.map(drop)
+        });
+        task.await.unwrap_or_else(|_| Err(runtime_ended()))
+    }
+
     /// Does something that nobody waits for.
     pub(crate) fn in_the_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(work);
@@ -312,11 +326,15 @@ impl Link {
     }
 
     async fn open(&self, patience: Duration) -> Result<Session> {
-        let config = &self.store.config;
-        let open = Session::open(&config.server, SESSION, Arc::new(Deaf));
-        let session = tokio::time::timeout(CONNECT, open).await.map_err(|_| not_in_time())??;
-        install::ensure(&session, &config.schema, &self.store.statements, patience).await?;
+        let session = self.open_bare().await?;
+        let schema = &self.store.config.schema;
+        install::ensure(&session, schema, &self.store.statements, patience).await?;
         Ok(session)
+    }
+
+    async fn open_bare(&self) -> Result<Session> {
+        let open = Session::open(&self.store.config.server, SESSION, Arc::new(Deaf));
+        tokio::time::timeout(CONNECT, open).await.map_err(|_| not_in_time())?
     }
 }
 

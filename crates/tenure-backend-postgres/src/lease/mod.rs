@@ -16,3 +16,4 @@ mod wake;
 
 pub use backend::LeaseBackend;
 pub use install::install_sql;
+pub(crate) use install::{VERSION, refuse_newer, run};

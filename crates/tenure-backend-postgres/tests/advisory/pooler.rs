@@ -13,6 +13,8 @@ fn a_pool_by_transaction_is_refused_by_name_and_nothing_stays_behind() {
         &[("pool_mode", "transaction")][..],
         &[("pool_mode", "transaction"), ("default_pool_size", "1"), ("query_wait_timeout", "1")],
         &[("pool_mode", "transaction"), ("server_round_robin", "1")],
+        // Every lock would be gone with the transaction that took it.
+        &[("pool_mode", "transaction"), ("server_reset_query_always", "1")],
         &[("pool_mode", "statement")],
     ] {
         let pooler = PgBouncer::start(&stage.server, settings);

@@ -65,3 +65,22 @@ fn nobody_gets_the_answers_to_what_others_asked_before_they_were_gone() {
         }
     });
 }
+
+#[test]
+fn a_pooler_that_resets_its_sessions_after_each_transaction_costs_no_lock() {
+    let server = PostgresServer::start();
+    for mode in ["transaction", "session"] {
+        let settings = [("pool_mode", mode), ("server_reset_query_always", "1")];
+        let pooler = PgBouncer::start(&server, &settings);
+        let url = server.url_at(pooler.port());
+        let (one, two) = (manager_at(&url), manager_at(&url));
+        let guard = acquire(&one, mode, LONG);
+        assert!(block_on(two.try_acquire(mode, LONG)).unwrap().is_none());
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| acquire(&two, mode, LONG));
+            crate::stage::until_waiting(&one, mode, 1);
+            block_on(guard.release()).unwrap();
+            block_on(waits.join().unwrap().release()).unwrap();
+        });
+    }
+}

@@ -1,5 +1,5 @@
 //! The lease table under faults: real processes that are killed and stopped, a network that loses
-//! answers, sessions that are ended, and a server that dies and comes back.
+//! answers, sessions that are ended, a server that dies and comes back or is replaced, clocks that jump.
 //!
 //! `another_process` is what the processes do; each of the other modules is one kind of fault.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -7,7 +7,10 @@
 mod stage;
 
 mod chaos;
+mod clock;
+mod failover;
 mod network;
+mod runtime;
 mod server;
 mod takeover;
 

@@ -35,6 +35,14 @@ const LEFT: &str = "
       SELECT (take_up(c, clock_micros() + :wait_ttl, NULL, true)).*) AS t
     WHERE cardinality(t.holders) + cardinality(t.queue) > 0";
 
+/// The variable that asks for more rounds of everything that chance decides.
+const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
+
+/// How often what chance decides is done.
+pub(crate) fn rounds(few: u64) -> u64 {
+    std::env::var(ROUNDS).map_or(few, |rounds| rounds.parse().unwrap())
+}
+
 /// A server, a proxy before it, and a place for histories; gone with the test.
 pub(crate) struct Stage {
     pub(crate) proxy: FaultProxy,
@@ -48,15 +56,20 @@ impl Stage {
     }
 
     pub(crate) fn with(setup: PostgresSetup) -> Self {
+        Self::seeded(setup, 0)
+    }
+
+    /// With a seed for what the proxy leaves to chance.
+    pub(crate) fn seeded(setup: PostgresSetup, seed: u64) -> Self {
         let server = setup.start();
         server.psql(&tenure_backend_postgres::install_sql("tenure"));
-        let proxy = FaultProxy::with_seed(server.port(), 0);
+        let proxy = FaultProxy::with_seed(server.port(), seed);
         Self { proxy, server, dir: tempfile::tempdir().unwrap() }
     }
 
     /// A manager that reaches the server through the proxy.
     pub(crate) fn manager(&self) -> LockManager {
-        manager_at(&self.server.url_at(self.proxy.port()))
+        manager_at(&self.url())
     }
 
     /// A manager with a way of its own, past the proxy.
@@ -70,7 +83,12 @@ impl Stage {
         Fleet::new(&history, seed, this_program).unwrap()
     }
 
-    /// A user of the lock.
+    /// The way through the proxy.
+    pub(crate) fn url(&self) -> String {
+        self.server.url_at(self.proxy.port())
+    }
+
+    /// A user of the lock that comes past the proxy.
     pub(crate) fn job(&self, ttl: Duration) -> Job {
         Job { ttl, ..Job::new(&self.server.url(), X) }
     }

@@ -7,42 +7,33 @@
 
 local function enqueue(c, a)
   local member, claim = c[MEMBER], c[CLAIM]
-  if #queue >= MAX_MEMBERS then return { 'busy', place(claim) } end
+  if total >= MAX_MEMBERS then return { 'busy', place(member, claim) } end
   local arrival = math.max(now, last + 1)
   local order = arrival - a.priority * AGING
   local w = { member, arrival, now + a.wait_ttl, a.pick_up, order, a.wait_ttl, a.or_value, a.upgrade,
     claim, c[TAKE], c[OF], c[TTL], c[DETACHED], c[DETAILS], c[CHANNEL], a.priority }
   if a.upgrade == 1 then w[TAKE], w[OF] = 0, 0 end
-  local at = #queue + 1
-  while at > 1 do
-    local b = queue[at - 1]
-    if b[UPGRADES] > a.upgrade or b[UPGRADES] == a.upgrade
-      and (b[ORDER] < order or b[ORDER] == order and b[ARRIVAL] <= arrival) then
-      break
-    end
-    at = at - 1
-  end
-  table.insert(queue, at, w)
-  if #queue > 64 and #pack(queue) > MAX_PART then
-    table.remove(queue, at)
-    return { 'too_large' }
-  end
-  last, changed_queue = arrival, true
+  if total >= 64 and bytes_of_queue() + #pack(w) > MAX_PART then return { 'too_large' } end
+  insert(w)
+  last = arrival
   -- A head start may put it first, and what the one behind it could not take may suit it.
   serve()
   local h = find(holders, MEMBER, member)
-  if h and not find(queue, CLAIM, claim) then
+  if h and not find_waiter(member, claim) then
     h[TERM], h[HANDED] = h[TTL], 0
     return { 'granted', grant_of(h) }
   end
-  return { 'queued', place(claim) }
+  return { 'queued', place(member, claim) }
 end
 
 local function upgrade(h, c, a)
   local member, claim = c[MEMBER], c[CLAIM]
-  for i = 1, #queue do
-    if queue[i][UPGRADES] == 1 and queue[i][MEMBER] ~= member then return { 'upgrade_pending' } end
-  end
+  local pending = false
+  each(function(w)
+    pending = w[UPGRADES] == 1 and w[MEMBER] ~= member
+    if pending then return STOP end
+  end, function(p) return p[UPGRADING] == 0 end)
+  if pending then return { 'upgrade_pending' } end
   if h[UPGRADE] then
     local claims, known = h[UPGRADE][3], false
     for i = 1, #claims do known = known or claims[i] == claim end
@@ -53,26 +44,18 @@ local function upgrade(h, c, a)
     return { 'granted', grant_of(h) }
   end
   -- An earlier upgrade of the same holder was given up, or nobody would ask anew.
-  for i = #queue, 1, -1 do
-    if queue[i][MEMBER] == member and queue[i][CLAIM] ~= claim then
-      table.remove(queue, i)
-      changed_queue = true
-    end
-  end
-  local _, at = find(queue, CLAIM, claim)
+  strike(member, claim)
+  local waits, n, at = find_waiter(member, claim)
   if fits(0, 0, member) then
-    if at then
-      table.remove(queue, at)
-      changed_queue = true
-    end
+    if waits then take_out(n, at) end
     raise_to_all(h, claim)
     return { 'granted', grant_of(h) }
   end
-  if at then
+  if waits then
     refresh_place(member)
-    return { 'queued', place(claim) }
+    return { 'queued', place(member, claim) }
   end
-  if a.wait == 0 then return { 'busy', place(claim) } end
+  if a.wait == 0 then return { 'busy', place(member, claim) } end
   return enqueue(c, a)
 end
 
@@ -114,19 +97,23 @@ local function turn(claim, member, what, origin)
   if a.upgrade == 1 then return { 'not_held' } end
   local other = other_limit(of, member)
   if other then return { 'mismatch', other } end
-  local w = find(queue, CLAIM, claim)
+  local w = find_waiter(member, claim)
   if w then
     -- It may be on another connection now.
     w[CHANNEL] = c[CHANNEL]
     refresh_place(member)
-    return { 'queued', place(claim) }
+    -- What was free was not for somebody who hears nothing where it was before.
+    serve()
+    h = find(holders, MEMBER, member)
+    if h then return { 'granted', grant_of(h) } end
+    return { 'queued', place(member, claim) }
   end
   if a.or_value == 1 and #holders == 0 and not foreign and live_value() then
     return { 'value', value_of() }
   end
   local force = t[6] ~= ''
   if force then clear_the_way(take, of, t[7], t[6]) end
-  if (force or #queue == 0) and fits(take, of, member) then
+  if (force or total == 0) and fits(take, of, member) then
     local new = seat(c, c[TTL], 0)
     if #holders > 64 and #pack(holders) > MAX_PART then
       table.remove(holders)
@@ -136,6 +123,6 @@ local function turn(claim, member, what, origin)
     serve()
     return { 'granted', grant_of(new) }
   end
-  if a.wait == 0 then return { 'busy', place(claim) } end
+  if a.wait == 0 then return { 'busy', place(member, claim) } end
   return enqueue(c, a)
 end

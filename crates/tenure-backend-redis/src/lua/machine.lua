@@ -1,31 +1,4 @@
--- The rules, made when the first turn needs them. `rules` answers the function that takes a turn.
-local function rules()
-
--- Fields of a holder. From CLAIM on they never change, and come from the client as they are stored.
-local MEMBER, ENDS, FENCE, SINCE, RENEWED, TERM, HANDED, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8
-local CLAIM, TAKE, OF, TTL, DETACHED, DETAILS, CHANNEL = 9, 10, 11, 12, 13, 14, 15
--- Fields of a waiter, beside MEMBER and those from CLAIM on.
-local ARRIVAL, UNTIL, PICK_UP, ORDER, WAIT_TTL, OR_VALUE, UPGRADES, PRIORITY =
-  2, 3, 4, 5, 6, 7, 8, 16
-
-local SHARED = 'tenure:shared'
-local AGING = 30 * 1000000
--- How often somebody looks whether another program still has its lock.
-local LOOK = 500000
-local MAX_MEMBERS, MAX_DEPARTED, MAX_TOMBSTONES = 4096, 48, 1024
--- The most bytes of holders or of waiters: what is longer would make every turn slow.
-local MAX_PART = 2 * 1024 * 1024
-
-local function digits(n) return format('%.0f', n) end
-
-local heard_only = ARGV[1] == '1'
-
--- Of the turn under way.
-local key, cell, fence, last, holders, queue, others, withdrawn, value, expires
--- How many were released, and of the last of them: the start of the id, and until when that is kept.
-local count, released, new_released
-local key_was, foreign, caller
-local changed_holders, changed_queue, changed_rest, apart, new_value
+-- What a turn may do to a lock.
 
 local function until_of(h) return h[RENEWED] + h[TERM] end
 
@@ -102,12 +75,7 @@ local function depart(member, how, by, why)
     table.remove(holders, at)
     changed_holders = true
   end
-  for i = #queue, 1, -1 do
-    if queue[i][MEMBER] == member then
-      table.remove(queue, i)
-      changed_queue = true
-    end
-  end
+  strike(member)
   if how == 'released' then
     count = (count + 1) % MAX_RELEASED
     new_released[count] = sub(member, 1, RELEASED_ID) .. format('%016.0f', now + REMEMBER)
@@ -176,56 +144,90 @@ end
 
 -- Takes everybody out of the queue who would rather have the value.
 local function answer_with_value()
-  for i = #queue, 1, -1 do
-    local w = queue[i]
+  each(function(w)
     if w[OR_VALUE] == 1 then
       tell(w[CHANNEL], cjson.encode({ key = key, look = w[MEMBER] }))
-      table.remove(queue, i)
       others[#others + 1] = { w[MEMBER], 'answered', now + REMEMBER, '', '' }
-      changed_queue, changed_rest = true, true
+      changed_rest = true
+      return OUT
     end
-  end
+  end, function(p) return p[VALUES] == 0 end)
+end
+
+-- Whether a waiter that hears nothing is gone: it was there since this connection is.
+local function is_gone(w)
+  return GRACE <= age or now - age < w[UNTIL] - w[WAIT_TTL]
+end
+
+-- Makes the first of those who wait behind somebody look who hears it, unless it asks anyhow.
+local function let_look(behind)
+  local is_behind = false
+  each(function(w)
+    if is_behind and (w[MEMBER] == asking
+      or tell(w[CHANNEL], cjson.encode({ key = key, look = w[MEMBER] })) > 0) then
+      return STOP
+    end
+    is_behind = is_behind or w == behind
+  end)
+end
+
+-- Lets somebody behind know of a hand-over, who is to look whether the lock was picked up. Not those of
+-- the same process: it may be dead.
+local function let_look_later(to)
+  local left = MAX_ASIDE
+  each(function(w)
+    left = left - 1
+    if left < 0 or w[MEMBER] == asking or w[CHANNEL] ~= to[CHANNEL] and tell(w[CHANNEL],
+      cjson.encode({ key = key, later = w[MEMBER], term = digits(to[TERM]) })) > 0 then
+      return STOP
+    end
+  end)
 end
 
 -- Hands free seats to the waiters in their order, up to the first that does not fit.
 local function serve()
-  if #queue == 0 then return end
+  if total == 0 then return end
   if #holders == 0 and not foreign and live_value() then answer_with_value() end
-  local i = 1
-  while i <= #queue do
-    local w = queue[i]
-    if not fits(w[TAKE], w[OF], w[MEMBER]) then return end
+  local n, i, last_served = 1, 1, nil
+  while pages[n] do
+    local w = waiters_of(pages[n])[i]
     local before = fence
-    if w[UPGRADES] == 1 then
-      table.remove(queue, i)
+    if not w then
+      n, i = n + 1, 1
+    elseif not fits(w[TAKE], w[OF], w[MEMBER]) then
+      break
+    elseif w[UPGRADES] == 1 then
+      take_out(n, i)
       local h = find(holders, MEMBER, w[MEMBER])
       raise_to_all(h, w[CLAIM])
       if w[MEMBER] ~= caller then tell(w[CHANNEL], granted(h)) end
-      changed_queue = true
     else
       local h = seat(w, w[PICK_UP], 1)
       if w[MEMBER] == caller or tell(w[CHANNEL], granted(h)) > 0 or w[CHANNEL] == ''
-        or not heard_only then
-        table.remove(queue, i)
-        changed_queue = true
+        or not age then
+        take_out(n, i)
+        last_served = h
       else
         -- Nobody hears it: its process is gone, or about to come back and ask. It keeps its place,
-        -- and those behind it do not wait for that.
+        -- and those behind it do not wait for one that is gone.
         table.remove(holders)
         fence = before
+        if not is_gone(w) then
+          kept = true
+          return let_look(w)
+        end
         i = i + 1
       end
     end
   end
+  if last_served then let_look_later(last_served) end
 end
 
 local function refresh_place(member)
-  for i = 1, #queue do
-    local w = queue[i]
-    if w[MEMBER] == member then
-      w[UNTIL] = now + w[WAIT_TTL]
-      changed_queue = true
-    end
+  local w, n = find_waiter(member)
+  if w then
+    w[UNTIL] = now + w[WAIT_TTL]
+    touch(pages[n])
   end
 end
 
@@ -251,16 +253,19 @@ local function other_limit(of, except)
     local counts = h[UPGRADE] and h[UPGRADE][2] or h[OF]
     if counts ~= 0 and counts ~= of and h[MEMBER] ~= except then return counts end
   end
-  for i = 1, #queue do
-    local w = queue[i]
-    if w[OF] ~= 0 and w[OF] ~= of and w[MEMBER] ~= except then return w[OF] end
-  end
+  local other
+  each(function(w)
+    if w[OF] ~= 0 and w[OF] ~= of and w[MEMBER] ~= except then
+      other = w[OF]
+      return STOP
+    end
+  end, function(p) return p[COUNTED] == 0 or p[COUNTED] == of end)
+  return other
 end
 
 -- Where a claim stands that is not granted.
-local function place(claim)
-  local ahead = 0
-  while ahead < #queue and queue[ahead + 1][CLAIM] ~= claim do ahead = ahead + 1 end
+local function place(member, claim)
+  local ahead = ahead_of(member, claim)
   local check_in = -1
   for i = 1, #holders do
     local left = until_of(holders[i]) - now
@@ -271,36 +276,54 @@ local function place(claim)
     -- Another program tells nobody when it gives its lock back: the first in the queue looks.
     if ahead == 0 and (check_in < 0 or check_in > LOOK) then check_in = LOOK end
   end
+  if kept and (check_in < 0 or check_in > GRACE - age) then check_in = GRACE - age end
   return { ahead, check_in, now, views() }
 end
 
 -- The id of the first claim of a member.
 local function first_claim(member) return sub(member, 1, 32) end
 
-local function decoded(part) return part and part ~= '' and unpack(part) or {} end
+-- The holder that `p` tells of.
+local function plain_holder(p, origin)
+  local member, ttl = sub(p, 81, 144), tonumber(sub(p, 67, 79))
+  local from = unpack(origin)
+  return { member, '', tonumber(sub(p, 19, 34)), tonumber(sub(p, 51, 66)), tonumber(sub(p, 35, 50)) - ttl,
+    ttl, 0, false, first_claim(member), 0, 0, ttl, tonumber(sub(p, 80, 80)), from[1], from[2] }
+end
+
+-- Whether `p` can tell of a holder.
+local function is_plain_holder(h)
+  return h[OF] == 0 and not h[UPGRADE] and h[HANDED] == 0 and h[TERM] == h[TTL]
+    and h[FENCE] == fence and h[CLAIM] == first_claim(h[MEMBER])
+end
+
+local function plain(state, h)
+  local p = state .. string.char(65 + count) .. format('%016.0f%016.0f', expires, fence)
+  if not h then return p end
+  return p .. format('%016.0f%016.0f%013.0f', until_of(h), h[SINCE], h[TTL]) .. h[DETACHED] .. h[MEMBER]
+end
 
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
 local function begin(k, c)
   key, cell, denied = k, c, nil
-  local f = call('HMGET', c, 'p', 'h', 'q', 's', 'd', 'f', 'x', 'n')
+  local f = call('HMGET', c, 'p', 'h', 'q', 's', 'i', 'f', 'x', 'n', 'd')
   key_was = call('GET', k)
   local p = f[1]
   if p and p ~= '' then
     f[6], f[7], f[8] = sub(p, 19, 34), sub(p, 3, 18), string.byte(p, 2) - 65
   end
-  holders, queue, fence = decoded(f[2]), decoded(f[3]), tonumber(f[6] or 0)
+  was_plain = p and sub(p, 1, 1) == 'h' or false
+  holders, fence = was_plain and { plain_holder(p, f[9]) } or decoded(f[2]), tonumber(f[6] or 0)
+  open_queue(f[3], f[5])
   local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
   expires, count, released, new_released = tonumber(f[7] or 0), f[8] or 0, nil, {}
-  foreign, caller, new_value = nil, nil, nil
-  changed_holders, changed_queue, changed_rest = false, false, false
-  -- Bytes are saved: a member's first claim is named after it, and where a single holder comes from is
-  -- kept apart.
-  apart = (f[5] or '') ~= ''
+  foreign, caller, new_value, kept = nil, nil, nil, nil
+  changed_holders, changed_rest = false, false
+  -- Bytes are saved: a member's first claim is named after it.
   for i = 1, #holders do
     local h = holders[i]
     if h[CLAIM] == '' then h[CLAIM] = first_claim(h[MEMBER]) end
-    if h[DETAILS] == '' then h[DETAILS], h[CHANNEL] = spread(unpack(f[5])) end
   end
 
   local is_ours = key_was == key_says()
@@ -316,13 +339,14 @@ local function begin(k, c)
     end
     if key_was then foreign = call('PTTL', k) end
   end
-  for i = #queue, 1, -1 do
-    local w = queue[i]
-    if now + w[WAIT_TTL] < w[UNTIL] then w[UNTIL], changed_queue = now + w[WAIT_TTL], true end
-    if w[UPGRADES] == 0 and w[UNTIL] <= now then
-      table.remove(queue, i)
-      changed_queue = true
-    end
+  if total > 0 then
+    each(function(w, p)
+      if now + w[WAIT_TTL] < w[UNTIL] then
+        w[UNTIL] = now + w[WAIT_TTL]
+        touch(p)
+      end
+      if w[UPGRADES] == 0 and w[UNTIL] <= now then return OUT end
+    end, function(p) return now < p[FIRST_END] and p[LAST_SIGN] <= now end)
   end
   serve()
 end
@@ -354,14 +378,9 @@ local function finish()
   if changed_holders then
     local ends = 0
     for i = 1, #holders do
-      local h, over = holders[i], until_of(holders[i])
-      h[ENDS] = format('%016.0f', over)
-      if h[CLAIM] == first_claim(h[MEMBER]) then h[CLAIM] = '' end
-      ends = math.max(ends, over)
+      ends = math.max(ends, until_of(holders[i]))
     end
     lives = math.max(lives, ends + DAY)
-    put('h', #holders > 0 and pack(holders) or '')
-    if apart then put('d', '') end
     -- Not before the lease: the cell says when that ends. Once only, and never after it was deleted:
     -- on a cluster, a key that is not there may not be touched while its slot moves.
     if #holders > 0 then
@@ -371,11 +390,11 @@ local function finish()
     end
   end
   if changed_queue then
-    put('q', #queue > 0 and pack(queue) or '')
+    store_queue(put)
     changed_rest = true
   end
   for i, r in pairs(new_released) do put('r' .. i, r) end
-  local nothing = #others == 0 and #withdrawn == 0 and not value and #queue == 0
+  local nothing = #others == 0 and #withdrawn == 0 and not value and total == 0
   if changed_rest then
     put('s', nothing and '' or pack({ others, withdrawn, value or false, last }))
     if value then
@@ -389,10 +408,20 @@ local function finish()
   -- By a day more than it has to, so that it is seldom asked for.
   if prolonged then expires = lives + DAY end
   local first = holders[1]
+  local is_plain = nothing and first and is_plain_holder(first) or false
+  if changed_holders or was_plain ~= is_plain then
+    for i = 1, #holders do
+      local h = holders[i]
+      if h[CLAIM] == first_claim(h[MEMBER]) then h[CLAIM] = '' end
+    end
+    put('h', first and not is_plain and pack(holders) or '')
+  end
+  if was_plain and not is_plain then put('d', '') end
   if nothing and not first then
-    put('p', plain('i', count, expires, fence))
-  elseif nothing and first[OF] == 0 then
-    put('p', plain('h', count, expires, fence, format('%016.0f', until_of(first))))
+    put('p', plain('i'))
+  elseif is_plain then
+    put('p', plain('h', first))
+    put('d', pack({ first[DETAILS], first[CHANNEL] }))
   else
     put('p', '')
     put('f', digits(fence))

@@ -1,7 +1,7 @@
 -- Takes the turns. What fails for one, as when a key of its lock is of another type, fails for no
 -- other lock.
 local replies, take, close, open = { now }, nil, nil, nil
-local alike, verb, member, what, origin = ARGV[2] == '1', ARGV[3], nil, ARGV[4], ARGV[5]
+local verb, member, what, origin = ARGV[3], nil, ARGV[4], ARGV[5]
 for n = 1, #KEYS / 2 do
   local k, c = KEYS[2 * n - 1], KEYS[2 * n]
   if alike then
@@ -13,7 +13,7 @@ for n = 1, #KEYS / 2 do
   if k ~= open then
     if open then close(replies, n) end
     open = nil
-    ok, reply = pcall(short, k, c, verb, member, what, origin)
+    if not is_alone then ok, reply = pcall(short, k, c, verb, member, what, origin) end
   end
   if ok and not reply then
     if not take then take, close = rules() end

@@ -1,39 +1,33 @@
 -- A release without a value of the holder of all seats of a lock that nobody waits for: answers 1.
--- Its renewal that changes nothing, the ttl given as digits: answers the fence.
-local released_until = format('%016.0f', now + REMEMBER)
-local leases = {}
+-- Its renewal that changes nothing, the ttl given as 13 digits: answers the fence.
 
-local function release(k, c, member)
-  local p = call('HGET', c, 'p')
-  if not p or sub(p, 1, 1) ~= 'h' or tonumber(sub(p, 35)) <= now or call('GET', k) ~= member then
-    return
-  end
-  local n = (string.byte(p, 2) - 64) % MAX_RELEASED
-  call('DEL', k)
-  call('HSET', c, 'h', '', 'd', '', 'p', 'i' .. string.char(65 + n) .. sub(p, 3, 34),
-    'r' .. n, sub(member, 1, RELEASED_ID) .. released_until)
-  return 1
-end
-
-local function renew(k, c, member, ttl)
-  local f = call('HMGET', c, 'p', 'h')
-  local p, h = f[1], f[2]
-  if not p or sub(p, 1, 1) ~= 'h' or sub(h, 1, 68) ~= ONE .. member then return end
-  local it, over = leases[ttl] or lease_of(tonumber(ttl)), tonumber(sub(p, 35))
-  leases[ttl] = it
-  -- Fence, since and renewed take nine bytes each.
-  if over <= now or it.over < over or sub(h, 113, 112 + #it.tail) ~= it.tail
-    -- The cell would end before it may: the long way prolongs it.
-    or tonumber(sub(p, 3, 18)) < it.over + DAY or call('GET', k) ~= member then
-    return
-  end
-  call('PEXPIREAT', k, it.at)
-  call('HSET', c, 'p', sub(p, 1, 34) .. it.ends,
-    'h', sub(h, 1, 69) .. it.ends .. sub(h, 86, 103) .. now_packed .. sub(h, 113))
-  return tonumber(sub(p, 19, 34))
-end
+-- Until when releases are remembered, and what leases with this ttl have in common.
+local until_when, ttl, over, ends, at
 
 local function short(k, c, verb, member, what)
-  if verb == 'release' and what == '' then return release(k, c, member) end
-  if verb == 'renew' then return renew(k, c, member, what) end
+  local releases = verb == 'release' and what == ''
+  if not releases and verb ~= 'renew' then return end
+  local p = call('HGET', c, 'p')
+  local was = p and sub(p, 1, 1) == 'h' and tonumber(sub(p, 35, 50))
+  if not was or was <= now or call('GET', k) ~= member then return end
+  if releases then
+    local n = (string.byte(p, 2) - 64) % MAX_RELEASED
+    until_when = until_when or format('%016.0f', now + REMEMBER)
+    call('DEL', k)
+    call('HSET', c, 'p', 'i' .. string.char(65 + n) .. sub(p, 3, 34), 'd', '',
+      'r' .. n, sub(member, 1, RELEASED_ID) .. until_when)
+    return 1
+  end
+  if what ~= ttl then
+    ttl, over = what, now + what
+    ends, at = format('%016.0f', over), math.ceil(over / 1000) + 1
+  end
+  if sub(p, 67, 79) ~= what or sub(p, 81, 144) ~= member or over < was
+    -- The cell would end before it may: the long way prolongs it.
+    or tonumber(sub(p, 3, 18)) < over + DAY then
+    return
+  end
+  call('PEXPIREAT', k, at)
+  call('HSET', c, 'p', sub(p, 1, 34) .. ends .. sub(p, 51))
+  return tonumber(sub(p, 19, 34))
 end

@@ -12,6 +12,7 @@ end
 
 -- Turns of one lock that follow each other take it up and store it once.
 local function take(n, k, c, verb, member, what, origin)
+  asking = origin ~= '' and member
   if open ~= k then
     begin(k, c)
     open, first = k, n

@@ -9,12 +9,8 @@ function verbs.withdraw(member, t)
   local claim = t[1]
   caller = member
   bury(claim, t[2])
-  for i = #queue, 1, -1 do
-    if queue[i][CLAIM] == claim then
-      table.remove(queue, i)
-      changed_queue = true
-    end
-  end
+  local w, n, i = find_waiter(member, claim)
+  if w then take_out(n, i) end
   local h = find(holders, MEMBER, member)
   if h and h[CLAIM] == claim then
     depart(member, 'withdrawn')
@@ -44,7 +40,7 @@ local function renew(member, change)
     refresh_place(member)
     return { 'holding', grant_of(h) }
   end
-  if find(queue, MEMBER, member) then
+  if find_waiter(member) then
     refresh_place(member)
     return { 'waiting' }
   end
@@ -141,11 +137,10 @@ end
 -- 'inspect', without a member: answers { fence, holders, waiters, value or false, now }.
 function verbs.inspect()
   local waiters = {}
-  for i = 1, #queue do
-    local w = queue[i]
-    waiters[i] = { w[MEMBER], w[TAKE], w[OF], w[PRIORITY], w[ARRIVAL], w[UPGRADES],
+  each(function(w)
+    waiters[#waiters + 1] = { w[MEMBER], w[TAKE], w[OF], w[PRIORITY], w[ARRIVAL], w[UPGRADES],
       w[DETAILS] }
-  end
+  end)
   return { 'view', fence, views(), waiters, live_value() and value_of() or {}, now }
 end
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 use tenure_core::clock::{Clock, SystemClock};
+use tenure_core::probe::ClockSeen;
 
 use super::servers::Server;
 
@@ -32,14 +33,6 @@ pub(super) struct Asked {
     /// The worst spikes that it recorded: of what, and how long.
     pub(super) spikes: Option<Vec<(String, Duration)>>,
     pub(super) clock: Option<ClockSeen>,
-}
-
-/// A server's clock beside ours, in microseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ClockSeen {
-    pub(super) server: i64,
-    pub(super) ahead: i64,
-    pub(super) give_or_take: i64,
 }
 
 impl Asked {
@@ -70,28 +63,20 @@ impl Asked {
             info: info.ok().and_then(|info| text(&info)).map(|info| lines(&info)),
             settings: settings.ok().map(pairs),
             spikes: spikes.ok().map(events),
-            clock: ClockSeen::of(server).await,
+            clock: clock(server).await,
         }
     }
 }
 
-impl ClockSeen {
-    async fn of(server: &mut Server) -> Option<Self> {
-        let mut best: Option<Self> = None;
-        for _ in 0..LOOKS_AT_THE_CLOCK {
-            let (wall, begin) = (SystemClock.wall(), SystemClock.now());
-            let answer = server.ask(&["TIME"]).await.ok()?;
-            let took = SystemClock.now().since(begin);
-            let (seconds, micros) = redis::from_redis_value::<(i64, i64)>(answer).ok()?;
-            let theirs = seconds * 1_000_000 + micros;
-            let half = i64::try_from(took.as_micros()).ok()? / 2;
-            let ahead = theirs - (i64::try_from(wall.0).ok()? + half);
-            if best.is_none_or(|best| half < best.give_or_take) {
-                best = Some(Self { server: theirs, ahead, give_or_take: half });
-            }
-        }
-        best
+async fn clock(server: &mut Server) -> Option<ClockSeen> {
+    let mut best: Option<ClockSeen> = None;
+    for _ in 0..LOOKS_AT_THE_CLOCK {
+        let asked = (SystemClock.now(), SystemClock.wall());
+        let answer = server.ask(&["TIME"]).await.ok()?;
+        let (seconds, micros) = redis::from_redis_value::<(i64, i64)>(answer).ok()?;
+        best = Some(ClockSeen::new(asked, seconds * 1_000_000 + micros).or_better(best));
     }
+    best
 }
 
 /// The lines `name:value` of an answer to `INFO`.

@@ -1,10 +1,11 @@
 //! What it means for locks how a server is set up. Pure: from what was asked to what is found.
 
 use redis::Value;
+use tenure_core::probe::{self, good, not_known};
 use tenure_core::{Finding, Standing};
 
 use super::asked::{self, Asked};
-use super::{not_known, timing};
+use super::timing;
 
 /// The oldest server whose scripts say what they may do at its memory limit.
 const OLDEST: u32 = 7;
@@ -27,7 +28,7 @@ pub(super) fn all(asked: &Asked, place: &Place) -> Vec<Finding> {
         restart(asked),
         failover(asked, place),
         timing::spikes(asked),
-        timing::clock(asked.clock),
+        probe::clock(asked.clock, "+time"),
         timing::timeouts(asked),
     ]
 }
@@ -237,7 +238,7 @@ pub(super) fn cluster(info: Option<&Value>) -> Finding {
     let (state, slots, primaries) =
         (field("cluster_state"), number("cluster_slots_ok"), number("cluster_size"));
     let finding = if state == "ok" {
-        good("cluster", &format!("{primaries} primaries serve all locks"))
+        good("cluster", format!("{primaries} primaries serve all locks"))
     } else {
         Finding::new(
             "cluster",
@@ -250,10 +251,6 @@ pub(super) fn cluster(info: Option<&Value>) -> Finding {
         .with_fact("state", state)
         .with_fact("slots_served", slots)
         .with_fact("primaries", primaries)
-}
-
-pub(super) fn good(what: &'static str, says: &str) -> Finding {
-    Finding::new(what, Standing::Good, says)
 }
 
 #[cfg(test)]

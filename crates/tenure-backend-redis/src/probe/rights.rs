@@ -1,10 +1,10 @@
 //! Whether this user may do all that locks need: each command is tried, on a lock of our own.
 
 use redis::{ErrorKind, RedisError};
+use tenure_core::probe::good;
 use tenure_core::{Finding, Standing};
 
 use super::Probe;
-use super::judged::good;
 use crate::config::Place;
 
 /// What the channels' names begin with.
@@ -106,7 +106,7 @@ fn told(user: &str, missing: &[Missing], lock_rule: &str) -> Finding {
     }
     let only_looking = !rules.is_empty() && rules.iter().all(|rule| rule == "+scan");
     let finding = if rules.is_empty() {
-        good("rights", &format!("the user {user} may do all that locks need"))
+        good("rights", format!("the user {user} may do all that locks need"))
     } else if only_looking {
         let detail = format!("the user {user} may lock, but not list the locks");
         Finding::new("rights", Standing::Note, detail)

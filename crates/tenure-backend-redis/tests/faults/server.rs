@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use futures_lite::future::block_on;
 use tenure_testkit::history::{Demand, Op, Phase, Promise, Status};
-use tenure_testkit::lock_taker::{Doing, Job};
+use tenure_testkit::lock_taker::{Doing, Fleet, Job};
 use tenure_testkit::seed::seed;
 use tenure_testkit::servers::redis::RedisSetup;
 
 use crate::chaos::{self, TTL};
 use crate::stage::{
-    SHORT, Stage, X, a_holder, a_waiter, assert_all_held, assert_held, did, now, pass, rounds,
-    rules, until,
+    LONG, SHORT, Stage, X, a_holder, a_waiter, acquire, assert_all_held, assert_held, did, now,
+    pass, rounds, rules, until,
 };
 
 fn durable() -> Stage {
@@ -59,6 +60,47 @@ fn a_server_that_comes_back_without_its_data_is_noticed_at_the_next_renewal() {
     // Without its data the server cannot know of the holder; fences go on by its clock.
     let rules = rules(ttl).expect(Promise::Exclusion, Demand::Measured);
     assert_held(&run, &rules, Some(&stage.left(ttl)), &[Promise::Loss]);
+}
+
+/// The server is restarted while one waits that does not come back yet, and the lock is released: the
+/// fleet, the one that is away, and one behind it that is there again.
+fn restarted(stage: &Stage) -> (Fleet, [String; 2]) {
+    let mut fleet = stage.fleet(0);
+    let holder = stage.bystander();
+    let guard = acquire(&holder, X, LONG);
+    let away = a_waiter(&mut fleet, stage.job(LONG));
+    let back = a_waiter(&mut fleet, stage.direct(LONG));
+    stage.proxy.refuse();
+    stage.server.restart();
+    until("both others listen again", || {
+        let channels = stage.server.cli(&["--raw", "PUBSUB", "CHANNELS", "tenure:*"]);
+        channels.lines().filter(|line| !line.is_empty()).count() == 2
+    });
+    block_on(guard.release()).unwrap();
+    (fleet, [away, back])
+}
+
+#[test]
+fn whoever_is_connected_again_first_after_a_restart_overtakes_nobody() {
+    let stage = durable();
+    let (mut fleet, [away, back]) = restarted(&stage);
+    stage.proxy.accept();
+    fleet.until(&away, Doing::Holding).unwrap();
+    assert_eq!(fleet.doing(&back).unwrap(), Doing::Waiting);
+    fleet.kill(&away).unwrap();
+    fleet.finish().unwrap();
+}
+
+#[test]
+fn a_waiter_that_does_not_come_back_after_a_restart_costs_those_behind_it_two_seconds() {
+    let stage = durable();
+    let (mut fleet, [away, back]) = restarted(&stage);
+    fleet.kill(&away).unwrap();
+    let killed = now();
+    fleet.until(&back, Doing::Holding).unwrap();
+    println!("passed over after {:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+    fleet.finish().unwrap();
 }
 
 /// Takers on a server to which something is done again and again, between two calm times.

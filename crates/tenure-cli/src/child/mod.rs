@@ -17,6 +17,7 @@ mod tests;
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -58,11 +59,29 @@ impl Child {
         command: &[OsString],
         env: &[(String, OsString)],
     ) -> Result<Self, SpawnError> {
+        Ok(Self::start(command, env, false)?.0)
+    }
+
+    /// As [`spawn`](Self::spawn), with stdout and stderr going into pipes whose ends are given back.
+    pub(crate) fn spawn_captured(
+        command: &[OsString],
+        env: &[(String, OsString)],
+    ) -> Result<(Self, OwnedFd, OwnedFd), SpawnError> {
+        let (child, pipes) = Self::start(command, env, true)?;
+        let (stdout, stderr) = pipes.expect("both were asked for");
+        Ok((child, stdout, stderr))
+    }
+
+    fn start(
+        command: &[OsString],
+        env: &[(String, OsString)],
+        capture: bool,
+    ) -> Result<(Self, spawn::Pipes), SpawnError> {
         // Before the child, so that no news of it is missed.
         let job = JobSignals::new().map_err(SpawnError::CannotWatch)?;
         let mut terminal = Terminal::new();
-        let pid = spawn::spawn(command, env, &mut terminal)?;
-        Ok(Self { pid, exit: None, job, terminal })
+        let (pid, pipes) = spawn::spawn(command, env, &mut terminal, capture)?;
+        Ok((Self { pid, exit: None, job, terminal }, pipes))
     }
 
     /// Waits until the child ends by itself, and passes `signals` on to its group meanwhile.

@@ -3,7 +3,7 @@
 //! The parent-death signal can only be set by the child itself before exec, and code there must be
 //! async-signal-safe, which the compiler cannot check: [`arm`] holds all of it. Job control needs
 //! signal dispositions, for which there is no safe interface: [`ignoring`] and [`stop_own_group`]
-//! are the only uses.
+//! are the only uses, and what the tests start their processes with.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -62,6 +62,23 @@ pub(super) fn arm(command: &mut Command, foreground: Option<Foreground>) {
     // (prctl, getppid, getpid, kill, sigaction, signal, ioctl) on data captured before the fork; it
     // neither allocates nor frees nor locks.
     unsafe { command.pre_exec(before_exec) };
+}
+
+/// Makes a test's process start as if from an interactive shell, whatever the tests were started by:
+/// `nohup` and background jobs leave signals ignored, and no shell script could trap those.
+#[cfg(test)]
+pub(super) fn with_default_signals(command: &mut Command) -> &mut Command {
+    const STANDARD: std::ops::RangeInclusive<c_int> = 1..=31;
+    let before_exec = || {
+        for number in STANDARD {
+            // SAFETY: setting a disposition to its default touches no memory of ours; KILL and STOP
+            // refuse, and have no other.
+            unsafe { signal(number, DEFAULT) };
+        }
+        Ok(())
+    };
+    // SAFETY: after fork only async-signal-safe calls are allowed, and `signal` is one.
+    unsafe { command.pre_exec(before_exec) }
 }
 
 /// Asks the kernel for SIGKILL when the parent is gone, and does not outlive one that already is.

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::Pid;
 
@@ -49,12 +50,16 @@ impl SpawnError {
     }
 }
 
+/// The ends of the pipes that a child's stdout and stderr go into.
+pub(super) type Pipes = Option<(OwnedFd, OwnedFd)>;
+
 /// Starts `command` in a group of its own and returns its pid, which is also the group's.
 pub(super) fn spawn(
     command: &[OsString],
     env: &[(String, OsString)],
     terminal: &mut Terminal,
-) -> Result<Pid, SpawnError> {
+    capture: bool,
+) -> Result<(Pid, Pipes), SpawnError> {
     let [program, arguments @ ..] = command else {
         return Err(SpawnError::Empty);
     };
@@ -62,12 +67,16 @@ pub(super) fn spawn(
     prepared.args(arguments);
     prepared.envs(env.iter().map(|(name, value)| (name, value)));
     prepared.process_group(0);
+    if capture {
+        prepared.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
     arm(&mut prepared, terminal.foreground_for_child());
     match prepared.spawn() {
-        Ok(child) => {
+        Ok(mut child) => {
             let pid = Pid::from_child(&child);
             terminal.belongs_to(pid);
-            Ok(pid)
+            let pipes = child.stdout.take().zip(child.stderr.take());
+            Ok((pid, pipes.map(|(stdout, stderr)| (stdout.into(), stderr.into()))))
         }
         Err(source) => {
             // The child took the foreground before it failed.

@@ -89,12 +89,13 @@ async fn examined(locks: &LockManager, place: &Place, measures: Option<Duration>
         up: health.up,
         latency_ms: millis(health.latency),
         latency: health.latency,
-        error: health.error,
-        code: if health.up { 0 } else { code::UNAVAILABLE },
         capabilities: as_json(can),
         guarantees: guarantees(can),
         ..Store::default()
     };
+    if let Some(cause) = health.cause {
+        return store.failed(*Box::<Failure>::from(cause));
+    }
     let Some(ttl) = measures.filter(|_| store.up) else {
         return store;
     };
@@ -135,7 +136,10 @@ fn as_json(can: &Capabilities) -> Json {
 fn shown(store: &Store) -> String {
     let answers = match (&store.error, store.up) {
         (None, _) => format!("answers (in {})", duration(store.latency)),
-        (Some(error), false) => format!("does not answer: {}", safe(error)),
+        (Some(error), false) if store.code == code::UNAVAILABLE => {
+            format!("does not answer: {}", safe(error))
+        }
+        (Some(error), false) => format!("cannot be used: {}", safe(error)),
         (Some(error), true) => format!("cannot be measured: {}", safe(error)),
     };
     let address = store.store.as_deref().unwrap_or("a store");
@@ -143,14 +147,23 @@ fn shown(store: &Store) -> String {
     if let Some(help) = &store.help {
         text += &format!("  help: {}\n", safe(help));
     }
-    if store.guarantees.is_empty() {
+    // What a store promises is of no use to anybody who cannot use it.
+    if !store.up || store.guarantees.is_empty() {
         return text;
     }
     text += "\n";
+    // What was looked at is not told twice: once of all stores of this kind, and once of this one.
+    let seen = |m: &Measurement, topic| {
+        matches!(topic, "restart" | "failover")
+            && m.what == topic
+            && m.standing != Standing::Unknown
+    };
+    let promised =
+        store.guarantees.iter().filter(|g| !store.measurements.iter().any(|m| seen(m, g.topic)));
     let mark = |given: bool| if given { "yes" } else { "no" };
     let rows =
         |g: &Guarantee| vec![format!("  {}", mark(g.given)), g.topic.to_owned(), g.says.clone()];
-    text += &aligned(&store.guarantees.iter().map(rows).collect::<Vec<_>>());
+    text += &aligned(&promised.map(rows).collect::<Vec<_>>());
     if !store.measurements.is_empty() {
         let mark = |standing| match standing {
             Standing::Good => "ok",

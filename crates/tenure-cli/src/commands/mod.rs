@@ -1,9 +1,12 @@
 //! What the commands do, one file each.
 
 mod doctor;
+mod elect;
 mod force;
 mod hold;
+mod install;
 mod key;
+mod once;
 mod run;
 mod shell;
 mod status;
@@ -38,6 +41,8 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
     runtime.block_on(async {
         match command {
             Command::Run(args) => run::run(&app, args).await,
+            Command::Elect(args) => elect::elect(&app, args).await,
+            Command::Once(args) => once::once(&app, args).await,
             Command::Acquire(args) => token::acquire(&app, args).await,
             Command::Renew(args) => token::renew(&app, args).await,
             Command::Release(args) => token::release(&app, args).await,
@@ -46,6 +51,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
             Command::Watch(args) => watch::watch(&app, args).await,
             Command::ForceRelease(args) => force::force_release(&app, args).await,
             Command::Doctor(args) => doctor::doctor(&app, args).await,
+            Command::Install(args) => install::install(&app, args).await,
             Command::Key(args) => key::key(&app, args),
             Command::Completions(_) | Command::Man(_) | Command::Help(_) => {
                 unreachable!("done above")

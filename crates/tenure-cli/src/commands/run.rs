@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tenure::clock::Moment;
-use tenure::{Actor, Fence, LockGuard, LockManager, LossReason, NotReleased};
+use tenure::{Actor, Fence, LockGuard, LockManager, LockName, LockWatch, LossReason, NotReleased};
 
 use super::hold::{Acquired, close, signalled};
 use crate::app::App;
@@ -35,7 +35,7 @@ struct Report<'a> {
 
 /// How the command ended.
 #[derive(Serialize)]
-struct Ended {
+pub(crate) struct Ended {
     exit_code: Option<u8>,
     signal: Option<u8>,
 }
@@ -65,19 +65,18 @@ pub(crate) async fn run(app: &App, args: Run) -> Outcome {
         Acquired::Signalled(signal) => return Ok(signalled(signal)),
     };
     let acquired = locks.clock().now();
-    let mut child = match Child::spawn(&args.command, &environment(&guard, &locks, &actor)) {
+    let mut child = match spawn(&args.command, &guard, &locks, Some(&actor)) {
         Ok(child) => child,
-        Err(error) => {
+        Err(failure) => {
             let _ = release(app, &locks, guard).await;
-            let mut failure = Failure::new(error.code(), "not_run", error.to_string())
-                .help("is it installed, executable and in $PATH? the lock is released");
-            if let Some(source) = std::error::Error::source(&error) {
-                failure = failure.cause(source);
-            }
-            return Err(failure.lock(args.hold.name.name.as_str()));
+            return Err(failure);
         }
     };
-    let (exit, lost) = supervise(app, &args, &locks, &guard, &mut child, &mut signals).await;
+    let kill_after = kill_after(app, args.kill_after);
+    let (exit, lost) = match args.on_lost {
+        OnLost::Ignore => (child.wait(&mut signals, || true).await, None),
+        OnLost::Term => supervise(app, kill_after, &locks, &guard, &mut child, &mut signals).await,
+    };
     let (fence, owner) = (guard.fencing_token(), guard.owner().label.clone());
     let ended = locks.clock().now();
     let (release, lost) = match release(app, &locks, guard).await {
@@ -115,45 +114,67 @@ fn millis(later: Moment, earlier: Moment) -> u64 {
 }
 
 /// What the command is told about its lock. Never what could release it.
-fn environment(guard: &LockGuard, locks: &LockManager, actor: &Actor) -> [(String, OsString); 6] {
-    let [(path, of_path), (holds, of_holds)] = actor.environment();
+fn environment(
+    lock: &LockWatch,
+    locks: &LockManager,
+    actor: Option<&Actor>,
+) -> Vec<(String, OsString)> {
     let pair = |name: &str, value: String| (name.to_owned(), OsString::from(value));
-    [
-        pair("TENURE_LOCK", guard.name().to_string()),
-        pair("TENURE_FENCING_TOKEN", guard.fencing_token().to_string()),
-        pair("TENURE_OWNER", guard.owner().label.to_string()),
+    let mut environment = vec![
+        pair("TENURE_LOCK", lock.name().to_string()),
+        pair("TENURE_FENCING_TOKEN", lock.fencing_token().to_string()),
+        pair("TENURE_OWNER", lock.owner().label.to_string()),
         pair("TENURE_STORE_KIND", locks.capabilities().kind.to_owned()),
-        // A `tenure run` inside the command waits in this one's place.
-        pair(path, of_path),
-        pair(holds, of_holds),
-    ]
+    ];
+    // A `tenure run` inside the command waits in this one's place.
+    let of_actor = actor.into_iter().flat_map(Actor::environment);
+    environment.extend(of_actor.map(|(name, value)| pair(name, value)));
+    environment
+}
+
+/// Starts the command under its lock.
+pub(crate) fn spawn(
+    command: &[OsString],
+    lock: &LockWatch,
+    locks: &LockManager,
+    actor: Option<&Actor>,
+) -> Outcome<Child> {
+    Child::spawn(command, &environment(lock, locks, actor)).map_err(|error| {
+        let mut failure = Failure::new(error.code(), "not_run", error.to_string())
+            .help("is it installed, executable and in $PATH? the lock is released");
+        if let Some(source) = std::error::Error::source(&error) {
+            failure = failure.cause(source);
+        }
+        failure.lock(lock.name().as_str())
+    })
+}
+
+/// How long a command has between SIGTERM and SIGKILL.
+pub(crate) fn kill_after(app: &App, chosen: Option<Duration>) -> Duration {
+    chosen.or(app.config.kill_after).unwrap_or(KILL_AFTER)
 }
 
 /// Waits for the command's end, and brings it about when the lock is lost.
-async fn supervise(
+pub(crate) async fn supervise(
     app: &App,
-    args: &Run,
+    kill_after: Duration,
     locks: &LockManager,
-    guard: &LockGuard,
+    lock: &LockWatch,
     child: &mut Child,
     signals: &mut Signals,
 ) -> (Exit, Option<LossReason>) {
-    if args.on_lost == OnLost::Ignore {
-        return (child.wait(signals, || true).await, None);
-    }
     let reason = tokio::select! {
         biased;
-        exit = child.wait(signals, || guard.is_valid()) => return (exit, None),
-        reason = guard.lost() => reason,
+        exit = child.wait(signals, || lock.is_valid()) => return (exit, None),
+        reason = lock.lost() => reason,
     };
     // From the deadline on we may not act, and at the end of the lease somebody else may.
-    let (_, end) = guard.deadlines();
+    let (_, end) = lock.deadlines();
     let now = locks.clock().now();
-    let kill_after = args.kill_after.or(app.config.kill_after).unwrap_or(KILL_AFTER);
     let kill_at = now.plus(kill_after).min(end);
     app.output.say(&format!(
         "lost {:?}: {reason}; ending the command (SIGTERM now, SIGKILL in {})",
-        guard.name(),
+        lock.name(),
         text::duration(kill_at.since(now))
     ));
     let grace = async {
@@ -167,7 +188,16 @@ async fn supervise(
 /// Releases the lock, and says so if that was not confirmed.
 async fn release(app: &App, locks: &LockManager, guard: LockGuard) -> Result<(), NotReleased> {
     let name = guard.name().clone();
-    let released = guard.release().await;
+    released(app, locks, &name, guard.release().await).await
+}
+
+/// Finishes a release, and says so if it was not confirmed.
+pub(crate) async fn released(
+    app: &App,
+    locks: &LockManager,
+    name: &LockName,
+    released: Result<(), NotReleased>,
+) -> Result<(), NotReleased> {
     if let Err(NotReleased::Unknown { within, error }) = &released {
         app.output.say(&format!(
             "the release of {name:?} was not confirmed: {}; the lock is free after {} at the latest",

@@ -40,7 +40,7 @@ pub(crate) fn normal(text: &str, site: &Site) -> String {
         (r"\b[0-9a-f]{32}\b".to_owned(), "[HASH]"),
         (r"(last renewed|answers \(in|\bin) \d+(ms|\.\ds|s)".to_owned(), "$1 [AGE]"),
         (r"SIGKILL in [^)]+".to_owned(), "SIGKILL in [AGE]"),
-        (r#""(quiet_ms|latency_ms|held_ms|waited_ms)":\d+"#.to_owned(), r#""$1":[MS]"#),
+        (r#""(quiet_ms|latency_ms|held_ms|waited_ms|age_ms)":\d+"#.to_owned(), r#""$1":[MS]"#),
     ];
     for (pattern, word) in patterns {
         text = Regex::new(&pattern).unwrap().replace_all(&text, word).into_owned();

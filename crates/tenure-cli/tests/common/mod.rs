@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub(crate) mod golden;
+pub(crate) mod page;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -68,7 +69,7 @@ impl Site {
         &self,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+        let mut command = program();
         command.args(arguments).current_dir(self.work()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path()).env("TENURE_STORE", &self.url);
@@ -119,6 +120,22 @@ impl Site {
         let status = self.json(["status", "--json", name]);
         status["locked"] == false && status["waiters"].as_array().unwrap().is_empty()
     }
+}
+
+/// The program as an interactive shell starts it, also where the tests run under `nohup` or in a
+/// background job, which leave signals ignored.
+fn program() -> Command {
+    let path = env!("CARGO_BIN_EXE_tenure");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let sent = [Signal::HUP, Signal::INT, Signal::TERM, Signal::USR1];
+    if sent.iter().all(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0) {
+        return Command::new(path);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal", path]);
+    command
 }
 
 pub(crate) fn done(command: &mut Command) -> Done {

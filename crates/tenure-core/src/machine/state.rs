@@ -282,6 +282,11 @@ impl Cell {
         self.holder_ids().chain(self.waiter_ids()).any(|m| m == member)
     }
 
+    /// How `member` departed, as far as that is remembered.
+    pub fn departure(&self, member: MemberId) -> Option<Departure> {
+        self.departed.iter().rev().find(|d| d.member == member).map(|d| d.how.clone())
+    }
+
     /// How an observer judges `member`: the fence it must have shown a sign of life with to have
     /// picked up its lease (`None` while it waits, or when nothing needs picking up), and how
     /// long it may be silent.

@@ -68,8 +68,7 @@ impl Turn<'_> {
 
     /// How `member` departed, as far as that is remembered.
     pub(super) fn departure(&self, member: MemberId) -> Departure {
-        let known = self.cell.departed.iter().rev().find(|d| d.member == member);
-        known.map_or(Departure::Forgotten, |d| d.how.clone())
+        self.cell.departure(member).unwrap_or(Departure::Forgotten)
     }
 
     /// A waiter has shown a sign of life. Without a clock that sign stands outside the record.

@@ -89,11 +89,10 @@ impl<R: Register> RegisterBackend<R> {
         for attempt in 0..SWAP_ATTEMPTS {
             let certain = unknown.is_none();
             let failed = |error: Error| if certain { error.with_nothing_changed() } else { error };
-            let loaded = match how.seen.take() {
+            let (loaded, before) = match how.seen.take() {
                 Some(seen) => seen,
-                None => self.register.load(name).await.map_err(failed)?,
+                None => self.look(name).await.map_err(failed)?,
             };
-            let before = decode(&loaded, name).map_err(failed)?;
             if before.fence() < known && attempt < STALE_READS {
                 self.register.pause(attempt).await;
                 continue;
@@ -109,7 +108,8 @@ impl<R: Register> RegisterBackend<R> {
                     self.register.dismiss(name, member.id).await;
                 }
                 self.tell_what_came_true(name, &doubtful, &after).await;
-                return Ok(Done { answer, unknown, looks, after, unchanged: Some(loaded) });
+                let unchanged = Some((loaded, before));
+                return Ok(Done { answer, unknown, looks, after, unchanged });
             }
             if let Some(member) = admits
                 && !admitted
@@ -120,9 +120,10 @@ impl<R: Register> RegisterBackend<R> {
                 admitted = true;
             }
             let record = after.encode(name).map_err(failed)?;
-            match self.register.swap(name, &loaded.version, &record).await {
+            let wakes = told(&effects);
+            match self.register.swap(name, &loaded.version, &record, &wakes).await {
                 Swap::Won => {
-                    self.tell(name, &effects).await;
+                    self.tell(name, &effects);
                     self.tell_what_came_true(name, &doubtful, &after).await;
                     self.drop_signs(name, &before, &after, admits.filter(|_| admitted)).await;
                     return Ok(Done { answer, unknown, looks, after, unchanged: None });
@@ -228,15 +229,15 @@ impl<R: Register> RegisterBackend<R> {
             .collect())
     }
 
-    /// Wakes whoever was granted or ended, here and elsewhere.
-    async fn tell(&self, name: &LockName, effects: &Effects) {
-        let granted = effects.granted.iter().map(|(member, _)| *member);
-        let gone = effects.gone.iter().map(|(member, _)| *member);
-        let all: Vec<MemberId> = granted.chain(gone).collect();
-        if all.is_empty() {
-            return;
-        }
-        self.register.wake(name, &all).await;
+    /// The record as it stands, and what it says.
+    async fn look(&self, name: &LockName) -> Result<(Loaded, Cell)> {
+        let loaded = self.register.load(name).await?;
+        let cell = decode(&loaded, name)?;
+        Ok((loaded, cell))
+    }
+
+    /// Tells those here who were granted or ended.
+    fn tell(&self, name: &LockName, effects: &Effects) {
         for (member, _) in &effects.granted {
             // Without the grant: the lease begins with the new holder's own sign of life.
             let (name, member) = (name.clone(), *member);
@@ -258,7 +259,11 @@ impl<R: Register> RegisterBackend<R> {
                 granted: effects.granted.iter().filter(|(m, _)| holds(*m)).cloned().collect(),
                 gone: effects.gone.iter().filter(|(m, _)| !now.has(*m)).cloned().collect(),
             };
-            self.tell(name, &came_true).await;
+            let wakes = told(&came_true);
+            if !wakes.is_empty() {
+                self.register.wake(name, &wakes).await;
+                self.tell(name, &came_true);
+            }
         }
     }
 
@@ -315,7 +320,7 @@ struct How {
     /// twice.
     once: bool,
     /// The record as it was just seen. If it changed since, the swap finds out.
-    seen: Option<Loaded>,
+    seen: Option<(Loaded, Cell)>,
 }
 
 struct Turned<T> {
@@ -332,7 +337,13 @@ struct Done<T> {
     looks: Vec<Judgement>,
     after: Cell,
     /// The record, if there was nothing to store.
-    unchanged: Option<Loaded>,
+    unchanged: Option<(Loaded, Cell)>,
+}
+
+/// Whom the transition concerns who did not ask for it.
+fn told(effects: &Effects) -> Vec<MemberId> {
+    let granted = effects.granted.iter().map(|(member, _)| *member);
+    granted.chain(effects.gone.iter().map(|(member, _)| *member)).collect()
 }
 
 fn decode(loaded: &Loaded, name: &LockName) -> Result<Cell> {
@@ -467,8 +478,7 @@ impl<R: Register> Backend for RegisterBackend<R> {
     }
 
     async fn inspect(&self, name: &LockName) -> Result<View> {
-        let loaded = self.register.load(name).await?;
-        let before = decode(&loaded, name)?;
+        let (loaded, before) = self.look(name).await?;
         // A turn that is not stored: dead holders are left out, as anybody who asks would find.
         let turned = self.take_turn(name, &before, &loaded, &|_| (), &|()| true).await?;
         let now = loaded.now.unwrap_or_else(|| self.clock.wall());
@@ -519,9 +529,8 @@ impl<R: Register> RegisterBackend<R> {
     /// # Cancel safety
     /// Dropped, the lease may have begun all the same.
     pub async fn pick_up(&self, member: &Member) -> Option<Grant> {
-        let seen = self.register.load(&member.name).await.ok()?;
-        let cell = decode(&seen, &member.name).ok()?;
-        let vigil = cell.vigil(member.id)?;
+        let seen = self.look(&member.name).await.ok()?;
+        let vigil = seen.1.vigil(member.id)?;
         let fence = vigil.fence.filter(|_| vigil.handed_over)?;
         self.begin_lease(member.clone(), fence, Some(seen)).await
     }
@@ -532,7 +541,7 @@ impl<R: Register> RegisterBackend<R> {
         &self,
         mut member: Member,
         fence: Fence,
-        seen: Option<Loaded>,
+        seen: Option<(Loaded, Cell)>,
     ) -> Option<Grant> {
         member.fence = Some(fence);
         let began = self.clock.now();
@@ -583,9 +592,13 @@ impl<R> fmt::Debug for RegisterBackend<R> {
     }
 }
 
-/// How long to pause before attempt `attempt` of a swap that others keep winning: full jitter
-/// below a bound that doubles from 50 us to 10 ms.
+/// How long to pause before attempt `attempt` of a swap that others keep winning: not at all before
+/// the first, for losing once is no crowd; then full jitter below a bound that doubles from 100 us to
+/// 10 ms.
 pub fn swap_pause(attempt: u32) -> Duration {
+    if attempt == 0 {
+        return Duration::ZERO;
+    }
     let bound = Duration::from_micros(50 << attempt.min(8)).min(Duration::from_millis(10));
     bound.mul_f64(rand::random::<f64>())
 }

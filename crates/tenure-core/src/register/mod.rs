@@ -94,8 +94,15 @@ pub trait Register: Send + Sync + 'static {
     /// The newest record.
     fn load(&self, name: &LockName) -> impl Future<Output = Result<Loaded>> + Send;
 
-    /// Replaces the record if its version is still `at`.
-    fn swap(&self, name: &LockName, at: &Version, to: &[u8]) -> impl Future<Output = Swap> + Send;
+    /// Replaces the record if its version is still `at`, and as soon as that is won, before it tidies
+    /// up, wakes these members as [`wake`](Self::wake) does.
+    fn swap(
+        &self,
+        name: &LockName,
+        at: &Version,
+        to: &[u8],
+        wakes: &[MemberId],
+    ) -> impl Future<Output = Swap> + Send;
 
     /// Keeps a first sign of life of a member, before the swap that admits it.
     fn admit(&self, member: &Member) -> impl Future<Output = Result<()>> + Send;
@@ -132,7 +139,7 @@ pub trait Register: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<LockName>>> + Send;
 
-    /// Wakes these members, which were just granted the lock.
+    /// Wakes these members, which were just granted the lock or ended by others.
     fn wake(&self, name: &LockName, members: &[MemberId]) -> impl Future<Output = ()> + Send;
 
     /// Adds somebody who is told of events.
@@ -143,7 +150,7 @@ pub trait Register: Send + Sync + 'static {
     fn watch(&self, claim: &Claim, waits: bool) -> bool;
 
     /// Pauses before a swap is tried again that others won, for about
-    /// [`swap_pause`]`(attempt)`.
+    /// [`swap_pause`]`(attempt)`; not at all before the first time.
     fn pause(&self, attempt: u32) -> impl Future<Output = ()> + Send;
 
     /// Asks the store whether it is there.

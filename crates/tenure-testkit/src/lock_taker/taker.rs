@@ -52,17 +52,21 @@ pub fn take(job: &Job, backend: Arc<dyn DynBackend>) -> io::Result<()> {
     block_on(taker.manager.close(CLOSE)).map_err(io::Error::other)
 }
 
+/// Has this process killed together with the one that started it.
 #[cfg(target_os = "linux")]
-fn die_with_parent() {
+pub fn die_with_parent() {
     use rustix::process::{Signal, set_parent_process_death_signal};
     // A stopped taker would never see that its input ended.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("Linux has it");
 }
 
+/// Has this process killed together with the one that started it, where the system can do that.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent() {}
+pub fn die_with_parent() {}
 
-fn stop_when_input_ends() -> Arc<AtomicBool> {
+/// Becomes true when the fleet tells this process to stop, by closing its standard input.
+#[must_use]
+pub fn stop_when_input_ends() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     thread::spawn(move || {

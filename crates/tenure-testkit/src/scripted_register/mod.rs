@@ -188,10 +188,10 @@ impl Register for ScriptedRegister {
         })
     }
 
-    async fn swap(&self, name: &LockName, at: &Version, to: &[u8]) -> Swap {
+    async fn swap(&self, name: &LockName, at: &Version, to: &[u8], wakes: &[MemberId]) -> Swap {
         let fault = self.fault(Call::Swap).await;
         let at: u64 = at.0.parse().expect("a version of this register");
-        self.room(name, |room| match fault {
+        let swapped = self.room(name, |room| match fault {
             Some(Fault::Unreachable) => Swap::Failed(unreachable()),
             Some(Fault::Conflict) => Swap::Lost,
             Some(Fault::LostRequest) => Swap::Unknown(unknown()),
@@ -208,7 +208,11 @@ impl Register for ScriptedRegister {
                 room.replace(to.to_vec());
                 Swap::Won
             }
-        })
+        });
+        if matches!(swapped, Swap::Won) && !wakes.is_empty() {
+            self.wake(name, wakes).await;
+        }
+        swapped
     }
 
     async fn admit(&self, member: &Member) -> Result<()> {

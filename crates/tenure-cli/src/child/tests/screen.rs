@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use super::super::pdeathsig::with_default_signals;
 use super::stage::{DEADLINE, Report, Running, describe, owner_arguments};
 
 /// A pseudo-terminal, seen from the user's side.
@@ -51,7 +52,7 @@ impl Screen {
         describe(&mut session, command, mode, report);
         session.stdin(self.side()).stdout(self.side()).stderr(self.side());
         // Not a group of its own: a group leader cannot start a session, and would fork.
-        Running(session.spawn().unwrap())
+        Running(with_default_signals(&mut session).spawn().unwrap())
     }
 
     /// Types on the keyboard.

@@ -15,6 +15,7 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
+use super::super::pdeathsig::with_default_signals;
 use super::{COMMAND, MODE, SEPARATOR};
 
 /// No progress for so long is a failure.
@@ -114,7 +115,7 @@ pub(super) struct Running(pub(super) Child);
 
 impl Running {
     pub(super) fn start(command: &mut Command) -> Self {
-        Self(command.process_group(0).spawn().unwrap())
+        Self(with_default_signals(command).process_group(0).spawn().unwrap())
     }
 
     pub(super) fn signal(&self, signal: Signal) {

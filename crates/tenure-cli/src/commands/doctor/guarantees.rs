@@ -177,6 +177,11 @@ fn failover(can: &Capabilities) -> Guarantee {
     let (given, says) = match can.after_failover {
         None => (true, "no other server takes over, and none can forget a lock"),
         Some(Recall::All) => (true, "a server that takes over knows all locks"),
+        Some(Recall::Nothing) => (
+            false,
+            "a server that takes over knows of no lock: all may be granted again while their \
+             holders work on",
+        ),
         Some(_) => (
             false,
             "a replica that takes over may not know of the latest grants: such a lock may be \

@@ -63,17 +63,53 @@ impl PostgresServer {
         }
         let rules = "pg_hba.conf";
         std::fs::write(data.join(rules), setup.rules()).expect("files can be written");
+        let server = Self::launched(setup, account, folder);
+        if let Some(password) = &server.setup.password {
+            let password = password.replace('\'', "''");
+            server.psql(&format!("alter user {SUPERUSER} password '{password}'"));
+        }
+        server
+    }
+
+    /// Starts a standby of this server that follows it by way of this port: its own, or that of a
+    /// proxy. It answers, and takes no writes until it is [promoted](Self::promote).
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn standby_by(&self, port: u16) -> Self {
+        let folder = server_folder();
+        if let Some(account) = self.account {
+            account.owns(folder.path()).expect("root can give folders away");
+        }
+        let mut backup = Command::new(program("pg_basebackup"));
+        backup.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "-U", SUPERUSER]);
+        backup.arg("-h").arg(self.folder()).args(["-p", &self.port.to_string(), "-D", "data"]);
+        cluster::run(backup, folder.path(), self.account);
+        let mut signal = Command::new("touch");
+        signal.arg("data/standby.signal");
+        cluster::run(signal, folder.path(), self.account);
+        let source =
+            format!("host=127.0.0.1 port={port} user={SUPERUSER} application_name=standby");
+        let setup = self.setup.clone().set("primary_conninfo", &source);
+        Self::launched(setup, self.account, folder)
+    }
+
+    /// Makes a standby take over, and waits until it takes writes.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("select pg_promote()"), "t", "{}", self.last_words());
+    }
+
+    fn launched(setup: PostgresSetup, account: Option<Account>, folder: TempDir) -> Self {
         let mut last_words = String::new();
         for _ in 0..PORTS_TRIED {
             let port = free_port();
             match launch(&setup, port, folder.path(), account) {
                 Ok(process) => {
-                    let server = Self { process: process.into(), setup, account, port, folder };
-                    if let Some(password) = &server.setup.password {
-                        let password = password.replace('\'', "''");
-                        server.psql(&format!("alter user {SUPERUSER} password '{password}'"));
-                    }
-                    return server;
+                    return Self { process: process.into(), setup, account, port, folder };
                 }
                 Err(words) if port_is_taken(&words) => last_words = words,
                 Err(words) => panic!("postgres does not answer: {words}"),
@@ -253,8 +289,9 @@ fn launch(
     let data = folder.join("data");
     std::fs::write(data.join("postgresql.conf"), setup.file(port)).expect("files can be written");
     let args = ["-D".to_owned(), data.display().to_string()];
-    let process = ServerProcess::start_as(account, &program("postgres"), &args, folder, &[])
-        .unwrap_or_else(|error| panic!("postgres cannot be started: {error}"));
+    let process =
+        ServerProcess::start_as(account, &program("postgres"), &args, folder, &setup.environment)
+            .unwrap_or_else(|error| panic!("postgres cannot be started: {error}"));
     let answer = look_for(STARTS_WITHIN, || {
         if process.ended().is_some() {
             return Some(false);

@@ -11,6 +11,7 @@ use super::server::PostgresServer;
 #[derive(Debug, Clone, Default)]
 pub struct PostgresSetup {
     settings: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
     pub(super) password: Option<String>,
     pub(super) tls: bool,
 }
@@ -27,6 +28,13 @@ impl PostgresSetup {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -79,7 +87,11 @@ impl PostgresSetup {
     pub(super) fn rules(&self) -> String {
         let how = if self.password.is_some() { "scram-sha-256" } else { "trust" };
         let host = if self.tls { "hostssl" } else { "host" };
-        format!("local all all trust\n{host} all all 127.0.0.1/32 {how}\n")
+        // Standbys of ours come in by the socket at first, and by TCP or a proxy from then on.
+        format!(
+            "local all all trust\n{host} all all 127.0.0.1/32 {how}\n\
+             local replication all trust\nhost replication all 127.0.0.1/32 trust\n"
+        )
     }
 
     /// Starts it, and waits until it answers.

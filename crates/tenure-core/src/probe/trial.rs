@@ -4,16 +4,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tenure_core::backend::{
-    Backend, Claim, Event, Grant, Kept, LeaseRef, Listener, Member, Release, Renewal, Verdict,
-};
-use tenure_core::clock::{Clock, SystemClock};
-use tenure_core::{Details, Error, ErrorKind, Finding, MemberId, Owner, Result, Standing, Token};
 use tokio::sync::oneshot;
 
-use super::Probe;
-use super::judged::good;
-use crate::keys;
+use super::good;
+use crate::backend::{
+    Backend, Claim, Event, Grant, Kept, LeaseRef, Listener, Member, Release, Renewal, Verdict,
+};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::finding::{Finding, Standing};
+use crate::name::LockName;
+use crate::owner::{Details, Owner};
+use crate::token::{MemberId, Token};
 
 /// How often the lock is held at most, and for how long.
 const CYCLES: (usize, Duration) = (50, Duration::from_secs(1));
@@ -21,12 +23,28 @@ const CYCLES: (usize, Duration) = (50, Duration::from_secs(1));
 const TTL: Duration = Duration::from_secs(10);
 /// How long a message may take.
 const MESSAGE: Duration = Duration::from_secs(5);
-/// How many keys a look at the listing goes through.
-const KEYS: usize = 100;
 
-impl Probe<'_> {
-    /// Whether scripts work, and how long a lock takes.
-    pub(super) async fn lock(&mut self) -> Finding {
+/// A lock that nobody else knows, to be tried.
+#[derive(Debug)]
+pub struct Trial<'a, B> {
+    backend: &'a B,
+    name: LockName,
+}
+
+impl<'a, B: Backend> Trial<'a, B> {
+    /// Tries the lock `tenure-doctor-…` of this store.
+    pub fn new(backend: &'a B) -> Self {
+        let name = format!("tenure-doctor-{}", Token::random().member().holder());
+        Self { backend, name: LockName::new(name).expect("short, and of letters and digits") }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// Whether locks can be held, and how long one takes.
+    pub async fn lock(&self) -> Finding {
         match self.cycles().await {
             Ok(mut took) => {
                 took.sort_unstable();
@@ -36,7 +54,7 @@ impl Probe<'_> {
                     "a lock was held and given back {count} times, half of them in less than {ms:.2} ms"
                 );
                 let micros = u64::try_from(middle.as_micros()).unwrap_or(u64::MAX);
-                good("lock", &says).with_fact("p50_us", micros).with_fact("count", count)
+                good("lock", says).with_fact("p50_us", micros).with_fact("count", count)
             }
             Err(error) => {
                 let detail = format!("no lock can be held: {}", error.message());
@@ -85,29 +103,12 @@ impl Probe<'_> {
         Claim::new(self.name.clone(), Token::random(), TTL, Arc::new(Details::of(owner)))
     }
 
-    /// Whether whoever waits is told: a lock is handed over to one who does.
-    pub(super) async fn messages(&mut self) -> Finding {
-        match self.hand_over().await {
-            Ok(Some(took)) => {
-                let ms = took.as_secs_f64() * 1e3;
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                good("messages", &format!("a lock was handed over by a message in {ms:.2} ms"))
-                    .with_fact("took_us", micros)
-            }
-            Ok(None) => Finding::new(
-                "messages",
-                Standing::Bad,
-                "no message of a hand-over came: waiters ask again and again, and are slower",
-            )
-            .with_help("does something between here and the server keep messages back?"),
-            Err(error) => {
-                let detail = format!("no lock can be handed over: {}", error.message());
-                Finding::new("messages", Standing::Bad, detail)
-            }
-        }
-    }
-
-    async fn hand_over(&self) -> Result<Option<Duration>> {
+    /// Hands the lock over to one who waits; how long it took until that was told, or `None` if it
+    /// was not. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn hand_over(&self) -> Result<Option<Duration>> {
         let (first, mut second) = (self.claim(), self.claim());
         second.wait = true;
         let grant = granted(self.backend.acquire(&first).await?)?;
@@ -126,34 +127,27 @@ impl Probe<'_> {
             _ => Err(odd("nobody could wait for it")),
         }
     }
+}
 
-    /// Whether locks can be found by those who look for them.
-    pub(super) async fn list(&mut self) -> Finding {
-        let count = KEYS.to_string();
-        let size = self.ask(&["DBSIZE"]).await.ok();
-        let size = size.and_then(|size| redis::from_redis_value::<u64>(size).ok());
-        let begin = SystemClock.now();
-        let step = self.ask(&["SCAN", "0", "MATCH", keys::ALL_CELLS, "COUNT", &count]).await;
-        let took = SystemClock.now().since(begin);
-        let finding = match (step, size) {
-            (Err(_), _) => Finding::new("list", Standing::Note, "the locks cannot be listed")
-                .with_help("give this user the right +scan"),
-            (Ok(_), None) => good("list", "the locks can be listed"),
-            (Ok(_), Some(size)) => {
-                let steps = u32::try_from(size / KEYS as u64).unwrap_or(u32::MAX).saturating_add(1);
-                let all = took.saturating_mul(steps);
-                let says =
-                    format!("to list the locks, all keys of the database are gone through: {size}");
-                match all < Duration::from_secs(5) {
-                    true => good("list", &says),
-                    false => {
-                        Finding::new("list", Standing::Note, format!("{says}, in about {all:.0?}"))
-                            .with_help("give the locks a database, or a server, of their own")
-                    }
-                }
-            }
-        };
-        finding.with_fact("keys", size)
+/// Whether whoever waits is told, by what [`Trial::hand_over`] answered.
+pub fn handed_over(told: Result<Option<Duration>>) -> Finding {
+    match told {
+        Ok(Some(took)) => {
+            let ms = took.as_secs_f64() * 1e3;
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            good("messages", format!("a lock was handed over by a message in {ms:.2} ms"))
+                .with_fact("took_us", micros)
+        }
+        Ok(None) => Finding::new(
+            "messages",
+            Standing::Bad,
+            "no message of a hand-over came: waiters ask again and again, and are slower",
+        )
+        .with_help("does something between here and the server keep messages back?"),
+        Err(error) => {
+            let detail = format!("no lock can be handed over: {}", error.message());
+            Finding::new("messages", Standing::Bad, detail)
+        }
     }
 }
 

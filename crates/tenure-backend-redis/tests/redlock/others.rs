@@ -1,0 +1,88 @@
+//! Other users of the same keys: a person with `redis-cli`, and other clients of Redlock, which all do
+//! `SET key token NX PX ttl` on each server, and delete by comparison.
+
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use tenure_core::{ErrorKind, Fence};
+
+use crate::stage::{SHORT, Set, X, acquire, until};
+
+/// What another client of Redlock does: how many servers gave it the key.
+fn takes(set: &Set, token: &str, ms: &str) -> usize {
+    let set_nx = |s: &&_| -> bool {
+        let server: &tenure_testkit::servers::redis::RedisServer = s;
+        server.cli(&["SET", X, token, "NX", "PX", ms]) == "OK"
+    };
+    set.servers.iter().filter(set_nx).count()
+}
+
+#[test]
+fn whoever_has_the_key_on_a_majority_excludes_us_until_it_ends() {
+    let set = Set::old(3, "2s");
+    let locks = set.bystander();
+    assert_eq!(takes(&set, "their-secret-token", "1500"), 3);
+    assert!(block_on(locks.try_acquire(X, SHORT)).unwrap().is_none());
+    let seen = block_on(locks.get_lock_info(X)).unwrap().unwrap();
+    assert_eq!((&*seen.details.owner.label, seen.fence), ("another program", Fence::ZERO));
+    assert!(!format!("{seen:?}").contains("their-secret-token"));
+    let guard = acquire(&locks, X, SHORT);
+    until("all are bound", || set.bound(X) == 3);
+    assert_eq!(takes(&set, "their-secret-token", "1500"), 0);
+    block_on(guard.release()).unwrap();
+    until("nothing is left", || set.bound(X) == 0);
+    assert_eq!(takes(&set, "their-secret-token", "1500"), 3);
+}
+
+#[test]
+fn whoever_has_the_key_on_a_minority_is_in_nobodys_way() {
+    let set = Set::old(3, "2s");
+    let locks = set.bystander();
+    assert_eq!(set.servers[0].cli(&["SET", X, "theirs", "NX", "PX", "60000"]), "OK");
+    let guard = acquire(&locks, X, SHORT);
+    assert!(takes(&set, "others", "1500") < 2, "we have the other two");
+    block_on(guard.release()).unwrap();
+    assert_eq!(set.servers[0].cli(&["GET", X]), "theirs", "it is not ours to give back");
+}
+
+#[test]
+fn another_programs_lock_can_be_force_released() {
+    let set = Set::old(3, "2s");
+    let locks = set.bystander();
+    assert_eq!(takes(&set, "theirs", "60000"), 3);
+    let victims = block_on(locks.force_release(X, None, "it hangs")).unwrap();
+    assert_eq!(victims.len(), 1);
+    block_on(acquire(&locks, X, SHORT).release()).unwrap();
+}
+
+#[test]
+fn a_key_of_another_type_is_told_and_nothing_is_done_to_it() {
+    let set = Set::old(3, "2s");
+    for server in &set.servers {
+        server.cli(&["LPUSH", X, "theirs"]);
+    }
+    let error = block_on(set.bystander().try_acquire(X, SHORT)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert!(set.servers.iter().all(|server| server.cli(&["LLEN", X]) == "1"));
+}
+
+#[test]
+fn a_ttl_beyond_the_longest_is_refused_with_the_name_of_what_would_allow_it() {
+    let set = Set::old(3, "2s");
+    let locks = set.bystander();
+    let error = block_on(locks.acquire(X, Duration::from_secs(3))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let told = format!("{error} {}", error.help().unwrap_or_default());
+    assert!(told.contains("max_ttl"), "{told}");
+}
+
+#[test]
+fn two_who_name_different_longest_ttls_are_told() {
+    let set = Set::old(3, "60s");
+    let mut url = set.url();
+    url = url.replace("max_ttl=60s", "max_ttl=2s");
+    let locks = tenure_core::LockManager::new(crate::stage::backend(&url)).unwrap();
+    let error = block_on(locks.acquire(X, SHORT)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.help().unwrap().contains("max_ttl"));
+}

@@ -1,0 +1,202 @@
+//! Leaders and workers that are killed and stopped as real processes: whoever leads next does so
+//! alone, and whoever claims a task next knows that it was begun.
+//!
+//! `another_process` is what the candidates and workers are; what candidates write down is judged by
+//! the history checker, the deadline of a term and the word of its end included.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod candidate;
+mod worker;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tenure_backend_file::{FileBackend, FileConfig};
+use tenure_backend_redis::RedisBackend;
+use tenure_core::backend::{Claim, DynBackend};
+use tenure_core::clock::SystemClock;
+use tenure_testkit::history::verdict::PromiseVerdict;
+use tenure_testkit::history::{Demand, Event, Op, Phase, Promise, Rules, Status};
+use tenure_testkit::lock_taker::{Doing, Fleet, Job, Run};
+use tenure_testkit::servers::patience;
+use tenure_testkit::servers::postgres::PostgresSetup;
+use tenure_testkit::servers::redis::RedisSetup;
+
+/// The ttl of a term.
+const TTL: Duration = Duration::from_millis(500);
+/// How long a state is waited for that has to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A term that is over goes to a live candidate within this, on a machine that has other things to do.
+const RECOVERY: Duration = Duration::from_millis(2500);
+/// How late a busy machine may run the thread that tells of a loss.
+const SLACK: Duration = Duration::from_millis(600);
+/// How leaders are ended by force, where a killed one has to be waited out.
+const FORCE: Force = Force { changes: 34, stop_one_in: 2, ttl: TTL };
+/// The variable that asks for so many times as many.
+const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
+
+/// How leaders are ended by force.
+#[derive(Clone, Copy)]
+struct Force {
+    changes: u32,
+    /// The others are killed.
+    stop_one_in: u32,
+    ttl: Duration,
+}
+
+/// Not a test of its own: what other processes do that run this program again.
+#[test]
+fn another_process() {
+    if let Some(job) = Job::of_this_process() {
+        candidate::campaign(&job, open(&job.store)).unwrap();
+    } else if let Ok(url) = std::env::var(worker::STORE) {
+        worker::work(open(&url));
+    }
+}
+
+fn open(url: &str) -> Arc<dyn DynBackend> {
+    if url.starts_with("redis:") {
+        return Arc::new(RedisBackend::open(url).unwrap());
+    }
+    if url.starts_with("postgres") {
+        return tenure_backend_postgres::open(url).unwrap();
+    }
+    let config = FileConfig::from_url(url).unwrap();
+    Arc::new(FileBackend::open(&config, Arc::new(SystemClock)).unwrap())
+}
+
+fn this_program() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "another_process", "--nocapture"]);
+    command
+}
+
+#[test]
+fn forced_changes_never_let_two_lead_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    // A killed leader is proven to be dead.
+    let force = Force { changes: 104, stop_one_in: 4, ttl: TTL };
+    change_leaders(&format!("file://{}", dir.path().display()), force);
+}
+
+#[test]
+fn forced_changes_never_let_two_lead_on_a_redis_server() {
+    let server = RedisSetup::new().start();
+    change_leaders(&server.url(), FORCE);
+}
+
+#[test]
+fn forced_changes_never_let_two_lead_in_a_lease_table() {
+    let server = PostgresSetup::new().start();
+    server.psql(&tenure_backend_postgres::install_sql("tenure"));
+    change_leaders(&server.url(), FORCE);
+}
+
+#[test]
+fn forced_changes_never_let_two_lead_on_advisory_locks() {
+    let server = PostgresSetup::new().start();
+    // A session that is silent is ended after 2 s at the least.
+    let url = server.url().replace("postgres://", "postgres+advisory://");
+    change_leaders(&url, Force { changes: 8, stop_one_in: 2, ttl: Duration::from_secs(2) });
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    worker::crash(&format!("file://{}", dir.path().display()));
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_on_a_redis_server() {
+    let server = RedisSetup::new().start();
+    worker::crash(&server.url());
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_lease_table() {
+    let server = PostgresSetup::new().start();
+    server.psql(&tenure_backend_postgres::install_sql("tenure"));
+    worker::crash(&server.url());
+}
+
+/// Kills and stops one leader after the other; then judges what all of them wrote down.
+fn change_leaders(url: &str, mut force: Force) {
+    let rounds: u32 = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().unwrap());
+    let history = tempfile::tempdir().unwrap();
+    force.changes *= rounds;
+    let mut crowd = Crowd::new(url, force.ttl, &history);
+    let mut stopped: Option<String> = None;
+    for change in 0..force.changes {
+        let leader = crowd.leader(stopped.as_deref());
+        // The one that was stopped goes on while the next one leads, and finds itself lost.
+        if let Some(last) = stopped.take() {
+            crowd.fleet.go_on(&last).unwrap();
+        }
+        if (change + 1) % force.stop_one_in != 0 {
+            crowd.fleet.kill(&leader).unwrap();
+            crowd.candidates.retain(|candidate| *candidate != leader);
+            crowd.enter();
+        } else {
+            crowd.fleet.stop(&leader).unwrap();
+            stopped = Some(leader);
+        }
+    }
+    crowd.leader(stopped.as_deref());
+    judge(&crowd.fleet.finish().unwrap(), force);
+}
+
+/// Candidates of one election.
+struct Crowd {
+    fleet: Fleet,
+    job: Job,
+    candidates: Vec<String>,
+}
+
+impl Crowd {
+    fn new(url: &str, ttl: Duration, history: &TempDir) -> Self {
+        let fleet = Fleet::new(history.path(), 0, this_program).unwrap();
+        let job = Job { ttl, ..Job::new(url, "leader") };
+        let mut crowd = Self { fleet, job, candidates: Vec::new() };
+        for _ in 0..3 {
+            crowd.enter();
+        }
+        crowd
+    }
+
+    fn enter(&mut self) {
+        self.candidates.push(self.fleet.start(&self.job).unwrap());
+    }
+
+    /// Waits until somebody leads, the one that is stopped aside: that one does not know better.
+    fn leader(&self, stopped: Option<&str>) -> String {
+        let leads = |candidate: &&String| {
+            stopped != Some(candidate.as_str())
+                && self.fleet.doing(candidate).unwrap() == Doing::Holding
+        };
+        patience::look_for(PATIENCE, || self.candidates.iter().find(leads).cloned())
+            .expect("somebody leads")
+    }
+}
+
+fn judge(run: &Run, force: Force) {
+    let Force { changes, stop_one_in, ttl } = force;
+    let rules = Rules { lost_slack: SLACK, place: Claim::WAIT_TTL, ..Rules::new(ttl, RECOVERY) }
+        .expect(Promise::Orphans, Demand::NotOffered)
+        .expect(Promise::Order, Demand::NotOffered);
+    let verdict = run.judge(None, &rules);
+    println!("{}\n{verdict}", run.tally);
+    let broken = |p: &&PromiseVerdict| p.status == Status::Broken && p.demand == Demand::Must;
+    assert!(verdict.promises.iter().find(broken).is_none(), "{verdict}\n{:#?}", run.complaints);
+    for promise in [Promise::Exclusion, Promise::Fence, Promise::Loss, Promise::Recovery] {
+        assert_eq!(verdict.status(promise), Some(Status::Held), "{promise}: {verdict}");
+    }
+    let is = |op, phase| move |event: &&Event| (event.op, event.phase) == (op, phase);
+    let terms = run.events.iter().filter(is(Op::Acquire, Phase::Ok)).count();
+    assert!(usize::try_from(changes).unwrap() < terms, "{terms} terms, {changes} changes");
+    // Every leader that was stopped for longer than its term was told so, by the callback.
+    let lost = run.events.iter().filter(is(Op::Lost, Phase::Ok)).count();
+    let stops = changes / stop_one_in;
+    assert!(usize::try_from(stops - 1).unwrap() <= lost, "{lost} of {stops} were told");
+}
