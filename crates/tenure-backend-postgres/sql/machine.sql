@@ -190,7 +190,7 @@ BEGIN
     RETURN json_build_array('released', '', '');
   END IF;
   FOREACH o IN ARRAY t.others LOOP
-    IF o.member = who THEN known := o; END IF;
+    IF o.member = who AND t.now < o.until THEN known := o; END IF;
   END LOOP;
   RETURN json_build_array(coalesce(known.how, 'forgotten'), coalesce(known.by_whom, ''),
     coalesce(known.why, ''));

@@ -104,6 +104,8 @@ BEGIN
     RETURN t;
   END IF;
   IF NOT c.wait THEN
+    -- An upgrade that was given up stood before others, and they may have been waiting for it.
+    t := serve(t);
     t.answer := json_build_array('busy', place_of(t, c.claim));
     RETURN t;
   END IF;
@@ -122,7 +124,7 @@ DECLARE
   h holder;
   queue waiter[];
 BEGIN
-  IF EXISTS (SELECT FROM unnest(t.withdrawn) AS b WHERE b.claim = c.claim) THEN
+  IF EXISTS (SELECT FROM unnest(t.withdrawn) AS b WHERE b.claim = c.claim AND t.now < b.until) THEN
     t.answer := json_build_array('withdrawn');
     RETURN t;
   END IF;

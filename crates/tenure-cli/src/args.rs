@@ -19,7 +19,7 @@ Exit codes:
   of `run`, `once` and `elect`: the command's own, or 128+n if signal n ended it
   64   usage error                     77   permission denied
   69   store unreachable               78   tenure.toml is wrong
-  75   not acquired (or as -E says)    79   the lock was lost, or is not held
+  75   not acquired, deadlock (or -E)  79   the lock was lost, or is not held
   76   `once`: somebody has to look what became of a command that may run only once
   126  cannot execute the command      127  command not found
 ";

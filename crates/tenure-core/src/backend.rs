@@ -459,7 +459,7 @@ pub trait Backend: Send + Sync + 'static {
     fn acquire(&self, claim: &Claim) -> impl Future<Output = Result<Verdict>> + Send;
 
     /// Gives back whatever the claim has, seats or place, and keeps a tombstone, so that a copy
-    /// of it that lands later is refused.
+    /// of it that lands later is refused: for [`Claim::tombstone_for`], and no longer.
     fn withdraw(&self, claim: &Claim) -> impl Future<Output = Result<()>> + Send;
 
     /// Renews leases and queue places; the answers are in the order of `members`. Takes no longer

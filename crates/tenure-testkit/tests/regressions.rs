@@ -405,3 +405,51 @@ fn a_release_is_the_same_whoever_sends_it_again() {
         assert_eq!(b.release(&lease(&claim, grant), None).await.unwrap(), Release::Released);
     });
 }
+
+/// A tombstone that was over still refused, but not the second time: the turn whose answer was lost had
+/// dropped it.
+#[tokio::test]
+async fn a_lost_answer_changes_nothing_about_a_claim_that_was_withdrawn_long_ago() {
+    for lost in [false, true] {
+        let clock = TestClock::new();
+        let register =
+            ScriptedRegister::with_clock(Judge::StoreClock, Wakes::Push, Arc::new(clock.clone()));
+        let (store, withdrawn) = (register.backend(), claim(Seats::All));
+        Backend::withdraw(&store, &withdrawn).await.unwrap();
+        granted(&store, &claim(Seats::All)).await;
+        clock.advance(withdrawn.tombstone_for());
+        if lost {
+            register.faults().once(Call::Swap, Fault::LostReply);
+        }
+        granted(&store, &withdrawn).await;
+    }
+}
+
+/// What an upgrade had kept from those behind it was left to the next turn.
+#[tokio::test]
+async fn a_lost_answer_changes_nothing_about_who_waited_behind_an_upgrade_that_was_given_up() {
+    for lost in [false, true] {
+        let (register, _) = observed();
+        let store = register.backend();
+        let upgrades = claim(Seats::SHARED);
+        granted(&store, &upgrades).await;
+        granted(&store, &claim(Seats::SHARED)).await;
+        let mut upgrade = upgrades.clone();
+        upgrade.seats = Seats::All;
+        upgrade.upgrade = true;
+        upgrade.id = ClaimId::random();
+        let verdict = Backend::acquire(&store, &waiting(upgrade.clone())).await.unwrap();
+        assert!(matches!(verdict, Verdict::Queued(_)), "{verdict:?}");
+        let behind = waiting(claim(Seats::SHARED));
+        let verdict = Backend::acquire(&store, &behind).await.unwrap();
+        assert!(matches!(verdict, Verdict::Queued(_)), "{verdict:?}");
+        if lost {
+            register.faults().once(Call::Swap, Fault::LostReply);
+        }
+        upgrade.id = ClaimId::random();
+        match Backend::acquire(&store, &upgrade).await.unwrap() {
+            Verdict::Busy(place) => assert_eq!(place.holders.len(), 3),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -55,7 +55,11 @@ local function upgrade(h, c, a)
     refresh_place(member)
     return { 'queued', place(member, claim) }
   end
-  if a.wait == 0 then return { 'busy', place(member, claim) } end
+  if a.wait == 0 then
+    -- An upgrade that was given up stood before others, and they may have been waiting for it.
+    serve()
+    return { 'busy', place(member, claim) }
+  end
   return enqueue(c, a)
 end
 
@@ -79,7 +83,8 @@ local function turn(claim, member, what, origin)
   local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = tonumber(sub(what, 1, 13)),
     [DETACHED] = tonumber(sub(what, 14, 14)), [DETAILS] = from[1], [CHANNEL] = from[2] }
   caller = member
-  if find(withdrawn, 1, claim) then return { 'withdrawn' } end
+  local tombstone = find(withdrawn, 1, claim)
+  if tombstone and now < tombstone[2] then return { 'withdrawn' } end
   local h = find(holders, MEMBER, member)
   if h then
     if a.upgrade == 0 then return { 'granted', grant_of(h) } end

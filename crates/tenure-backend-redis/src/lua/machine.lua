@@ -112,7 +112,7 @@ local function departure(member)
   if has_released(member) then return { 'released', '', '' } end
   for i = #others, 1, -1 do
     local o = others[i]
-    if o[1] == member then return { o[2], o[4], o[5] } end
+    if o[1] == member and now < o[3] then return { o[2], o[4], o[5] } end
   end
   return { 'forgotten', '', '' }
 end

@@ -221,6 +221,13 @@ pub(super) fn whole_micros(d: Duration) -> Duration {
     Duration::from_micros(micros(d))
 }
 
+/// Whether what is remembered until `until` counts at `now`. What is over counts no more, be it dropped
+/// yet or not: a turn that is taken again, because the answer to the first was lost, has to answer
+/// alike, and the first may have dropped it. At the end of time nothing is over.
+pub(super) fn stands(until: Micros, now: Micros) -> bool {
+    now < until || until == Micros(u64::MAX)
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(super) struct Tombstone {
     pub(super) claim: ClaimId,
@@ -307,6 +314,11 @@ impl Cell {
             ttl: w.wait_ttl,
             detached: w.detached,
         })
+    }
+
+    /// Whether a tombstone of `claim` stands.
+    pub(super) fn is_withdrawn(&self, claim: ClaimId, now: Micros) -> bool {
+        self.withdrawn.iter().any(|t| t.claim == claim && stands(t.until, now))
     }
 
     pub(super) fn live_value(&self, now: Micros) -> Option<&StoredValue> {

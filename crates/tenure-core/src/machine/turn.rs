@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::state::{
-    Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter, whole_micros,
+    Cell, Departed, Holder, Now, StoredValue, Tombstone, Upgraded, Waiter, stands, whole_micros,
 };
 use crate::backend::tombstone_for;
 use crate::backend::{
@@ -66,7 +66,7 @@ impl<'a> Turn<'a> {
 
     /// Asks for seats.
     pub fn acquire(&mut self, claim: &Claim) -> Verdict {
-        if self.cell.withdrawn.iter().any(|t| t.claim == claim.id) {
+        if self.cell.is_withdrawn(claim.id, self.now.stamp()) {
             return Verdict::Refused(Refusal::Withdrawn);
         }
         if let Some(holder) = self.holder(claim.member) {
@@ -296,6 +296,8 @@ impl<'a> Turn<'a> {
             return Verdict::Queued(self.place(claim.id));
         }
         if !claim.wait {
+            // An upgrade that was given up stood before others, and they may have been waiting for it.
+            self.serve();
             return Verdict::Busy(self.place(claim.id));
         }
         self.enqueue(claim)
@@ -303,12 +305,14 @@ impl<'a> Turn<'a> {
 
     /// What a token hears that is a member no more; `None` if it never was one.
     fn verdict_of_the_departed(&mut self, claim: &Claim) -> Option<Verdict> {
-        let at = self.cell.departed.iter().position(|d| d.member == claim.member)?;
+        let now = self.now.stamp();
+        let known = |d: &Departed| d.member == claim.member && stands(d.until, now);
+        let at = self.cell.departed.iter().position(known)?;
         let how = self.cell.departed[at].how.clone();
         if how != Departure::Answered {
             return Some(Verdict::Refused(Refusal::Departed(how)));
         }
-        match self.cell.live_value(self.now.stamp()) {
+        match self.cell.live_value(now) {
             Some(value) => Some(Verdict::Value(value.view())),
             // The value that answered it is gone: it asks anew.
             None => {

@@ -1,7 +1,7 @@
 //! What every turn does before and after what was asked: end what is over, serve the queue,
 //! forget what is old.
 
-use super::state::{Cell, Departed, Now};
+use super::state::{Cell, Departed, Now, stands};
 use super::turn::Turn;
 use crate::backend::Departure;
 use crate::token::MemberId;
@@ -68,7 +68,10 @@ impl Turn<'_> {
 
     /// How `member` departed, as far as that is remembered.
     pub(super) fn departure(&self, member: MemberId) -> Departure {
-        self.cell.departure(member).unwrap_or(Departure::Forgotten)
+        let now = self.now.stamp();
+        let known = |d: &&Departed| d.member == member && stands(d.until, now);
+        let departed = self.cell.departed.iter().rev().find(known);
+        departed.map_or(Departure::Forgotten, |d| d.how.clone())
     }
 
     /// A waiter has shown a sign of life. Without a clock that sign stands outside the record.
@@ -85,8 +88,8 @@ impl Turn<'_> {
     pub(super) fn forget_what_is_old(&mut self) {
         let now = self.now.stamp();
         let cell = &mut *self.cell;
-        cell.withdrawn.retain(|t| now < t.until);
-        cell.departed.retain(|d| now < d.until);
+        cell.withdrawn.retain(|t| stands(t.until, now));
+        cell.departed.retain(|d| stands(d.until, now));
         let excess = cell.withdrawn.len().saturating_sub(Cell::MAX_TOMBSTONES);
         cell.withdrawn.drain(..excess);
         // Most departures are releases, and on a busy lock they would make most of the record.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tenure_core::backend::{Change, Claim, Kept, Refusal, Release, Value, Verdict};
+use tenure_core::backend::{Change, Claim, Departure, Kept, Refusal, Release, Value, Verdict};
 use tenure_core::machine::{Cell, Effects, Lasting, Now, Turn};
 use tenure_core::{
     ClaimId, Details, ErrorKind, Fence, LockName, MemberId, Micros, Owner, Seats, Token,
@@ -36,7 +36,11 @@ fn upgrade(who: u8) -> Claim {
 }
 
 fn turn<T>(cell: &mut Cell, verb: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
-    let mut turn = Turn::begin(cell, Now::Store(START), Fence::ZERO);
+    turn_at(START, cell, verb)
+}
+
+fn turn_at<T>(now: Micros, cell: &mut Cell, verb: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
+    let mut turn = Turn::begin(cell, Now::Store(now), Fence::ZERO);
     let answer = verb(&mut turn);
     (answer, turn.end())
 }
@@ -322,4 +326,56 @@ fn a_value_in_digits_that_are_none_is_refused() {
         let record = edited(&cell, |cell| cell["value"]["bytes"]["hex"] = json!(bad));
         assert!(Cell::decode(&record).is_err(), "{bad} is no hex");
     }
+}
+
+/// It refused for as long as no turn had dropped it: a claim whose first answer was lost, and with it
+/// the turn that dropped it, heard another the second time.
+#[test]
+fn a_tombstone_that_is_over_refuses_nothing_be_it_dropped_yet_or_not() {
+    let mut cell = Cell::default();
+    let a = claim(1, Seats::All);
+    turn(&mut cell, |turn| turn.withdraw(a.id, a.member, KEEP));
+    let last = Micros(START.plus(KEEP).0 - 1);
+    let (late, _) = turn_at(last, &mut cell, |turn| turn.acquire(&a));
+    assert!(matches!(late, Verdict::Refused(Refusal::Withdrawn)), "{late:?}");
+    let (later, _) = turn_at(START.plus(KEEP), &mut cell, |turn| turn.acquire(&a));
+    assert!(matches!(later, Verdict::Granted(_)), "{later:?}");
+}
+
+/// The same of how somebody departed.
+#[test]
+fn a_departure_that_is_over_is_not_told_be_it_dropped_yet_or_not() {
+    let mut cell = Cell::default();
+    let a = claim(1, Seats::All);
+    granted(&mut cell, &a);
+    release(&mut cell, &a);
+    let last = Micros(START.plus(Cell::REMEMBER).0 - 1);
+    let release = |turn: &mut Turn<'_>| turn.release(a.member, None);
+    assert_eq!(turn_at(last, &mut cell, release).0, Release::Released);
+    let over = START.plus(Cell::REMEMBER);
+    let forgotten = Release::NotHeld(Departure::Forgotten);
+    assert_eq!(turn_at(over, &mut cell, release).0, forgotten);
+    let (later, _) = turn_at(over, &mut cell, |turn| turn.acquire(&a));
+    assert!(matches!(later, Verdict::Granted(_)), "{later:?}");
+}
+
+/// Whoever waited behind it got its free seat only with the next turn, up to ten seconds later.
+#[test]
+fn an_upgrade_that_is_given_up_for_one_that_does_not_wait_lets_in_those_behind_it() {
+    let mut cell = Cell::default();
+    let (a, b, behind) =
+        (claim(1, Seats::SHARED), claim(2, Seats::SHARED), claim(3, Seats::SHARED));
+    granted(&mut cell, &a);
+    granted(&mut cell, &b);
+    let waits = upgrade(1);
+    queued(&mut cell, &waits);
+    queued(&mut cell, &behind);
+    let mut tries = upgrade(1);
+    tries.id = ClaimId::new(77);
+    tries.wait = false;
+    let (verdict, effects) = turn(&mut cell, |turn| turn.acquire(&tries));
+    let Verdict::Busy(place) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(place.holders.len(), 3);
+    assert_eq!(effects.granted.iter().map(|(m, _)| *m).collect::<Vec<_>>(), [behind.member]);
+    assert_eq!(holds(&cell, behind.member), Some(Seats::SHARED));
 }

@@ -103,7 +103,22 @@ impl World {
             assert!(!self.cell.holder_ids().any(|m| m == *member), "told to be gone and is there");
         }
         self.check();
+        // At the end of time a lease is over as soon as it is granted.
+        if self.now < Micros(u64::MAX) {
+            self.nothing_is_left_to_do(dead);
+        }
         (answer, effects)
+    }
+
+    /// A store that repeats a turn, because the answer to the first was lost, finds nothing to hand on.
+    fn nothing_is_left_to_do(&self, dead: &[MemberId]) {
+        let now = match self.observed {
+            true => Now::Observed { wall: self.now, dead },
+            false => Now::Store(self.now),
+        };
+        let mut again = self.cell.clone();
+        let effects = Turn::begin(&mut again, now, self.floor).end();
+        assert_eq!(effects, Effects::default(), "the turn left something to do");
     }
 
     fn check(&self) {
@@ -212,6 +227,11 @@ impl World {
     }
 
     fn upgrade(&mut self, who: usize, wait: bool) {
+        if !wait {
+            // Asked anew, whatever became of the one before.
+            self.tokens += 1;
+            self.clients[who].upgrade.id = ClaimId::new(self.tokens);
+        }
         self.clients[who].upgrade.wait = wait;
         let claim = self.clients[who].upgrade.clone();
         let pending = self.cell.view(self.name.clone(), self.now);
@@ -239,8 +259,8 @@ impl World {
             let holds = self.cell.holder_ids().any(|m| m == claim.member);
             assert!(!held || ended || holds || self.now == Micros(u64::MAX), "it lost its share");
         }
-        let fresh = self.tokens << 64 | u128::from(self.cell.fence().get());
-        self.clients[who].upgrade.id = ClaimId::new(fresh);
+        self.tokens += 1;
+        self.clients[who].upgrade.id = ClaimId::new(self.tokens);
     }
 
     fn renew(&mut self, who: usize, change: Option<Lasting>) {

@@ -186,6 +186,7 @@ rules! {
         an_upgrade_without_seats_is_refused [Exclusive, Upgrade]
         a_late_downgrade_leaves_a_later_upgrade_alone [Exclusive, Upgrade]
         a_cancelled_upgrade_does_not_stand_in_the_way_of_the_next [Exclusive, Upgrade]
+        a_try_in_place_of_an_upgrade_lets_in_those_behind_it [Exclusive, Upgrade, Fifo]
         a_late_upgrade_after_a_downgrade_is_refused [Exclusive, Upgrade]
         a_downgrade_lets_readers_in_and_keeps_its_fence [Exclusive, Upgrade, Fifo]
         a_downgrade_that_does_not_fit_changes_nothing [Exclusive, Upgrade, Fifo]

@@ -143,6 +143,21 @@ pub async fn a_cancelled_upgrade_does_not_stand_in_the_way_of_the_next(store: &d
     assert_eq!(a.view(&name).await.waiters.len(), 0);
 }
 
+/// Whoever stood behind an upgrade that was given up for a try gets the free seat in the same step.
+pub async fn a_try_in_place_of_an_upgrade_lets_in_those_behind_it(store: &dyn Store) {
+    let (a, b) = (raw(store).await, raw(store).await);
+    let name = fresh("upgrade-try");
+    let (mine, other) = (claim(&name).shared(), claim(&name).shared());
+    a.granted(&mine).await;
+    b.granted(&other).await;
+    a.queued(&mine.upgrade().waiting()).await;
+    let behind = claim(&name).shared().waiting();
+    b.queued(&behind).await;
+    let there = a.busy(&mine.upgrade()).await.holders;
+    let there: Vec<_> = there.iter().map(|h| h.member).collect();
+    assert_eq!(there, [mine.member, other.member, behind.member]);
+}
+
 /// A copy of an upgrade that lands after the downgrade it was followed by takes nothing.
 pub async fn a_late_upgrade_after_a_downgrade_is_refused(store: &dyn Store) {
     let a = raw(store).await;
