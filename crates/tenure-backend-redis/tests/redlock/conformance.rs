@@ -25,7 +25,7 @@ impl Store for Quorum {
     }
 }
 
-const LACKS: [Need; 9] = [
+const LACKS: [Need; 10] = [
     Need::Shared,
     Need::Permits,
     Need::Fifo,
