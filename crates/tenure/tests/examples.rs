@@ -24,8 +24,11 @@ macro_rules! programs {
 programs!(
     checkpoint in "../examples/checkpoint.rs",
     compaction in "../examples/compaction.rs",
+    deadlock in "../examples/deadlock.rs",
+    fenced_file in "../examples/fenced_file.rs",
     issue_workers in "../examples/issue_workers.rs",
     leader in "../examples/leader.rs",
+    once in "../examples/once.rs",
     path_locks in "../examples/path_locks.rs",
     read_write in "../examples/read_write.rs",
     search_index in "../examples/search_index.rs",
