@@ -159,10 +159,20 @@ impl Crowd {
         let fleet = Fleet::new(history.path(), 0, this_program).unwrap();
         let job = Job { ttl, ..Job::new(url, "leader") };
         let mut crowd = Self { fleet, job, candidates: Vec::new() };
-        for _ in 0..3 {
-            crowd.enter();
+        crowd.enter();
+        let first = crowd.leader(None);
+        // These ask for what is held, for certain: that is the occasion to let two lead.
+        crowd.enter();
+        crowd.enter();
+        for candidate in crowd.candidates.iter().filter(|candidate| **candidate != first) {
+            crowd.wait_until(candidate, Doing::Waiting);
         }
         crowd
+    }
+
+    fn wait_until(&self, candidate: &str, doing: Doing) {
+        let is = || (self.fleet.doing(candidate).unwrap() == doing).then_some(());
+        patience::look_for(PATIENCE, is).expect("a candidate does what it is to do");
     }
 
     fn enter(&mut self) {
