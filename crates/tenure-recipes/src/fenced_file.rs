@@ -1,10 +1,11 @@
 //! A file that refuses the late write of whoever lost its lock.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -144,17 +145,16 @@ impl FencedFile {
     /// The file of the fence, which always has a fence in it: one that is made is whole before it has
     /// its name.
     fn open(&self, path: &Path) -> io::Result<File> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let open = || OpenOptions::new().read(true).write(true).open(path);
         match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             answer => return answer,
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let fresh = self.beside(&format!(".fence-{}-{number}", std::process::id()));
+        // Not by the number of the process: containers that share a volume have the same ones.
+        let number = RandomState::new().build_hasher().finish();
+        let fresh = self.beside(&format!(".fence-{number:016x}"));
         let made = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&fresh)?;
             file.write_all(&[slot(Fence::ZERO), slot(Fence::ZERO)].concat())?;
             file.sync_all()?;
             match fs::hard_link(&fresh, path) {
@@ -167,11 +167,15 @@ impl FencedFile {
         made.and_then(|()| open())
     }
 
-    /// Replaces the content. Only one process at a time does, so that what a crash leaves is overwritten
-    /// by the next one.
+    /// Replaces the content. Only one process at a time does, so that what a crash leaves is removed by
+    /// the next one, whatever mode it has.
     fn replace(&self, content: &[u8]) -> io::Result<()> {
         let fresh = self.beside(".new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+        match fs::remove_file(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&fresh)?;
         if let Ok(there) = fs::metadata(&self.path) {
             file.set_permissions(there.permissions())?;
         }

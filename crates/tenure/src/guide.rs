@@ -26,6 +26,8 @@ mod memory {
 mod macros {
     #[doc = include_str!("../../../docs/guide/attributes.md")]
     mod attributes {}
+    #[doc = include_str!("../../../docs/guide/once.md")]
+    mod once {}
 }
 
 #[cfg(feature = "redis")]

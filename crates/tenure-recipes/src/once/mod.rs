@@ -38,10 +38,6 @@
 //! draft-ietf-httpapi-idempotency-key-header; waiting for somebody else's result is Go's
 //! `singleflight`, between processes and fenced.
 
-#[cfg(doctest)]
-#[doc = include_str!("../../../../docs/guide/once.md")]
-mod guide {}
-
 mod config;
 mod course;
 mod drive;
