@@ -424,7 +424,7 @@ fn the_next_request_is_lost() {
     assert_eq!(end_of(&client), Err(ErrorKind::ConnectionReset));
     echo.until(|seen| seen.resets == 1);
     assert_eq!(echo.seen().bytes, 5);
-    assert_eq!(proxy.counts().lost, 1);
+    proxy.wait_until(PATIENCE, |counts| counts.lost == 1);
     proxy.lose_next_request();
     proxy.heal();
     echoes(&connect(&proxy), "no more");
