@@ -84,7 +84,7 @@ impl Leadership {
     }
 
     /// Ends the term and hands over to the next candidate. `on_stopped_leading` has been called
-    /// before anything is sent.
+    /// before anything is sent; after a loss it may be under way still.
     ///
     /// # Errors
     /// As [`LockGuard::release`].
