@@ -104,10 +104,11 @@ impl Election {
     /// tasks of this process are busy with.
     ///
     /// After a loss it runs on a thread of its own, from the deadline of the lease on at the
-    /// latest, which is before the lease can end at the store; before a resignation is sent, on the resigning task. After a force release it comes
-    /// with the news of that. It has to return soon, and not to panic: nobody waits for a call that a
-    /// loss began. If the leadership is dropped or resigned meanwhile, the lock is given back, and
-    /// another may lead, this candidate included, before the call has returned.
+    /// latest, which is before the lease can end at the store; before a resignation is sent, on the
+    /// resigning task. After a force release it comes with the news of that. It has to return
+    /// soon, and not to panic: nobody waits for a call that a loss began. If the leadership is dropped
+    /// or resigned meanwhile, the lock is given back, and another may lead, this candidate included,
+    /// before the call has returned.
     #[must_use]
     pub fn on_stopped_leading(
         mut self,
