@@ -146,7 +146,7 @@ fn measure(failover: Failover, locks: Locks, exclusion: Demand) {
             .expect(Promise::Fence, if split { Demand::Measured } else { Demand::Must })
             .expect(Promise::Order, Demand::Measured)
             .expect(Promise::Orphans, Demand::NotOffered);
-        assert_held(&run, &rules, &[], &[Promise::Release]);
+        assert_held(&run, &rules, Some(&[]), &[Promise::Release]);
         let verdict = run.judge(None, &rules);
         let exclusion = &verdict.promises[0];
         damage.runs += 1;

@@ -47,7 +47,7 @@ fn cut(directions: &[Direction], ttls: f64) {
     }
     let run = fleet.finish().unwrap();
     assert_eq!(did(&run, &holder, Op::Lost, Phase::Ok), 1.0 < ttls);
-    assert_held(&run, &rules(ttl), &stage.left(ttl), &tried);
+    assert_held(&run, &rules(ttl), Some(&stage.left(ttl)), &tried);
 }
 
 #[test]

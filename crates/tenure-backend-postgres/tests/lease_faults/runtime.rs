@@ -182,6 +182,11 @@ fn a_host_with_too_much_to_do_costs_no_healthy_holder_its_lock() {
             tenure_testkit::history::Op::Lost,
             tenure_testkit::history::Phase::Ok
         ));
-        assert_held(&run, &rules(TTL), &stage.left(TTL), &[Promise::Exclusion, Promise::Recovery]);
+        assert_held(
+            &run,
+            &rules(TTL),
+            Some(&stage.left(TTL)),
+            &[Promise::Exclusion, Promise::Recovery],
+        );
     }
 }

@@ -74,7 +74,7 @@ fn a_lease_and_a_place_outlive_a_server_that_is_killed_and_comes_back() {
     let run = fleet.finish().unwrap();
     assert!(!did(&run, &holder, Op::Lost, Phase::Ok));
     let tried = [Promise::Exclusion, Promise::Recovery];
-    assert_held(&run, &rules(ttl), &stage.left(ttl), &tried);
+    assert_held(&run, &rules(ttl), Some(&stage.left(ttl)), &tried);
 }
 
 /// Found by the checker: one who waited was passed over, for the session that listened for it had died
@@ -153,7 +153,7 @@ pub(crate) fn troubled(of: &str, stage: &Stage, exclusion: Demand, trouble: impl
     let rules = rules(TTL).expect(Promise::Exclusion, exclusion);
     let mut tried = Promise::ALL.to_vec();
     tried.retain(|promise| *promise != Promise::Exclusion || exclusion == Demand::Must);
-    assert_held(&run, &rules, &stage.left(TTL), &tried);
+    assert_held(&run, &rules, Some(&stage.left(TTL)), &tried);
 }
 
 #[test]
