@@ -104,11 +104,15 @@ impl Election {
     /// tasks of this process are busy with.
     ///
     /// After a loss it runs on a thread of its own, from the deadline of the lease on at the
-    /// latest, which is before the lease can end at the store; before a resignation is sent, on the
-    /// resigning task. After a force release it comes with the news of that. It has to return
-    /// soon, and not to panic: nobody waits for a call that a loss began. If the leadership is dropped
-    /// or resigned meanwhile, the lock is given back, and another may lead, this candidate included,
-    /// before the call has returned.
+    /// latest, which is before the lease can end at the store; for a resignation on the resigning task.
+    /// After a force release it comes with the news of that.
+    ///
+    /// **The lock is given back when the call has returned**, so that the next leader begins after it,
+    /// with two exceptions: a term that was taken away by force is another's already; and nobody renews
+    /// the lease while the call runs, so that it ends at the store although the call has not returned. After a
+    /// loss that leaves it a tenth of the ttl, before a resignation about half of it. It may drop or
+    /// resign its own [`Leadership`], which is given back when the call returns; it must not campaign.
+    /// A panic in it is logged, and ends that call only.
     #[must_use]
     pub fn on_stopped_leading(
         mut self,
@@ -177,7 +181,8 @@ impl Election {
         if guard.name() != self.name() || !guard.seats().is_all() {
             return Err(Error::new(ErrorKind::Invalid, "a leader holds its election's lock alone"));
         }
-        Leadership::begin(guard, self.can_proclaim().err(), &self.callbacks)
+        let locks = self.place.locks.clone();
+        Leadership::begin(guard, locks, self.can_proclaim().err(), &self.callbacks)
     }
 
     /// Campaigns again and again, and does `work` in each term; answers what the first `work`
@@ -214,6 +219,8 @@ impl Election {
                 None
             };
             let Some(output) = or(lost, async { Some(work(&leadership).await) }).await else {
+                // The next term of this candidate begins when the end of this one was told.
+                let _ = leadership.resign().await;
                 continue;
             };
             return match leadership.resign().await {
