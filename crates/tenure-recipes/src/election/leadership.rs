@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -47,7 +46,6 @@ pub struct Leadership {
     notice: Notice,
     locks: LockManager,
     cannot_proclaim: Option<Error>,
-    proclaimed: AtomicBool,
 }
 
 impl Leadership {
@@ -58,8 +56,8 @@ impl Leadership {
         callbacks: &Callbacks,
     ) -> Result<Self> {
         let notice = Notice::begin(&guard, callbacks)?;
-        let (watch, proclaimed) = (guard.watch(), AtomicBool::new(false));
-        Ok(Self { watch, guard: Some(guard), notice, locks, cannot_proclaim, proclaimed })
+        let watch = guard.watch();
+        Ok(Self { watch, guard: Some(guard), notice, locks, cannot_proclaim })
     }
 
     /// The term: a number that only grows from leader to leader, and the fencing token of what it
@@ -86,7 +84,6 @@ impl Leadership {
         if let Some(error) = &self.cannot_proclaim {
             return Err(error.clone());
         }
-        self.proclaimed.store(true, Ordering::Relaxed);
         let guard = self.guard.as_ref().expect("only whoever ends the term takes it");
         guard.set_value(value.into().0, KEEP).await
     }
@@ -105,8 +102,9 @@ impl Leadership {
     pub async fn resign(mut self) -> Result<(), NotReleased> {
         let guard = self.guard.take().expect("only whoever ends the term takes it");
         match self.notice.end(guard) {
-            // A value that is kept for no time is no value.
-            Ended::Told(guard) if *self.proclaimed.get_mut() => {
+            // A value that is kept for no time is no value: neither our own nor that of a leader before
+            // us, which died over it.
+            Ended::Told(guard) if self.cannot_proclaim.is_none() => {
                 return guard.release_with([], Duration::ZERO).await;
             }
             Ended::Told(guard) => return guard.release().await,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use tenure_core::{
-    Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockRequest, LockWatch, NotReleased,
-    Result, RetryConfig,
+    Actor, Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockRequest, LockWatch,
+    NotReleased, Result, RetryConfig,
 };
 
 pub use leadership::{Leadership, StoppedLeading};
@@ -73,6 +73,13 @@ impl Election {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.place.ttl = ttl;
+        self
+    }
+
+    /// Who holds and waits, for finding deadlocks: an [`Actor`] that other locks are held by, too.
+    #[must_use]
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.place.actor = Some(actor.clone());
         self
     }
 
