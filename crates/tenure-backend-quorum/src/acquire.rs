@@ -12,6 +12,7 @@ use tenure_core::{Error, ErrorKind, Fence, MemberId, Result, Seats};
 
 use crate::election::{Election, Next, Said, majority};
 use crate::house::{Asked, House, afterwards, drain, gather, patience, too_few};
+use crate::seat::{Need, pause};
 use crate::standing::plainest;
 
 /// How often votes that were split among several are asked for again at once.
@@ -57,11 +58,6 @@ pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Res
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
-async fn pause(pause: Duration) {
-    tokio::time::sleep(pause).await;
-}
-
 /// One election under way.
 struct Canvass<'a, V> {
     house: &'a Arc<House<V>>,
@@ -84,13 +80,13 @@ impl<'a, V: Voter> Canvass<'a, V> {
         let ballot = Arc::new(ballot);
         let votes = (0..house.size()).map(|_| None).collect();
         let (election, asked) = (Election::new(house.size()), Asked::new());
-        let lead = contended.then(|| lead(house.size()));
+        let lead = contended.then(|| house.lead());
         Self { house, ballot, election, asked, votes, lead }
     }
 
     fn ask(&self, voter: usize) {
         let ballot = self.ballot.clone();
-        self.asked.push(self.house.ask(voter, move |seat| async move {
+        self.asked.push(self.house.ask(voter, Need::Majority, move |seat| async move {
             seat.voter.vote(&ballot).await.map(Heard::Voted)
         }));
     }
@@ -189,7 +185,7 @@ impl<'a, V: Voter> Canvass<'a, V> {
             }
             let (ballot, how) =
                 (self.ballot.clone(), Leave::Abandon { round: self.ballot.round, late });
-            asked.push(self.house.ask(voter, move |seat| async move {
+            asked.push(self.house.ask(voter, Need::Each, move |seat| async move {
                 seat.voter.leave(&ballot.name, ballot.member, how).await.map(drop)
             }));
         }
@@ -310,14 +306,6 @@ impl<'a, V: Voter> Canvass<'a, V> {
     }
 }
 
-/// Which voter is asked first at this time by all who contend. In turns, so that one that keeps a vote for
-/// nobody is not in everybody's way for long.
-fn lead(voters: usize) -> usize {
-    const TURN: u64 = 1_000_000;
-    let turn = SystemClock.wall().0 / TURN;
-    usize::try_from(turn % voters as u64).unwrap_or(0)
-}
-
 fn raise<V: Voter>(
     house: &House<V>,
     ballot: &Arc<Ballot>,
@@ -325,7 +313,7 @@ fn raise<V: Voter>(
     to: Fence,
 ) -> futures_util::future::BoxFuture<'static, crate::house::Heard<Heard>> {
     let ballot = ballot.clone();
-    house.ask(voter, move |seat| async move {
+    house.ask(voter, Need::Majority, move |seat| async move {
         let raised = seat.voter.raise(&ballot.name, ballot.member, to).await;
         raised.map(|answer| Heard::Raised(to, answer))
     })

@@ -104,6 +104,20 @@ impl Mail {
     fn is_reply(&self) -> bool {
         matches!(self, Mail::Said { .. } | Mail::Raised { .. })
     }
+
+    /// The same of somebody else.
+    fn of(mut self, who_is: impl Fn(Who) -> Who, member_is: impl Fn(u8) -> u8) -> Self {
+        match &mut self {
+            Mail::Vote { who, member, .. }
+            | Mail::Raise { who, member, .. }
+            | Mail::Said { who, member, .. }
+            | Mail::Raised { who, member, .. } => {
+                (*who, *member) = (who_is(*who), member_is(*member));
+            }
+            Mail::Leave { member, .. } => *member = member_is(*member),
+        }
+        self
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -243,8 +257,67 @@ impl World {
         }
     }
 
-    /// The same world with its voters in one certain order: which is which makes no difference.
+    /// The same world with its clients, members and voters in one certain order: which is which makes no
+    /// difference. Where two look alike from here, either may come first.
     pub(super) fn in_order(&self) -> World {
+        self.with_clients_in_order().with_voters_in_order()
+    }
+
+    fn with_clients_in_order(&self) -> World {
+        let looks = |who: &Who| {
+            let (client, mut hasher) = (&self.clients[*who], DefaultHasher::new());
+            (client.phase, client.round, client.fence, client.above).hash(&mut hasher);
+            (client.asks, client.renewals, client.is_whole, client.is_old).hash(&mut hasher);
+            let mut at: Vec<u64> = (0..VOTERS).map(|v| self.looks_of(client, v)).collect();
+            at.sort_unstable();
+            at.hash(&mut hasher);
+            hasher.finish()
+        };
+        let mut order: Vec<Who> = (0..self.clients.len()).collect();
+        order.sort_by_key(looks);
+        let mut members: Vec<u8> = order.iter().map(|who| self.clients[*who].member).collect();
+        let mut others: Vec<u8> = self.urns.iter().flat_map(members_of).collect();
+        others.extend(self.mail.iter().map(|(_, mail)| mail.member()));
+        others.sort_unstable();
+        for other in others {
+            if !members.contains(&other) {
+                members.push(other);
+            }
+        }
+        let who_is = |old: Who| order.iter().position(|o| *o == old).expect("each is there");
+        let member_is = |old: u8| {
+            let at = members.iter().position(|o| *o == old).expect("each is there");
+            u8::try_from(at).expect("a few")
+        };
+        let mut world = self.clone();
+        world.clients = order.iter().map(|who| self.clients[*who].clone()).collect();
+        world.clients.iter_mut().for_each(|client| client.member = member_is(client.member));
+        for urn in &mut world.urns {
+            urn.key = urn.key.map(member_is);
+            urn.record = urn.record.map(|(member, round)| (member_is(member), round));
+            urn.raiser = urn.raiser.map(member_is);
+            urn.gone = urn.gone.iter().map(|(m, how)| (member_is(*m), how.clone())).collect();
+            urn.late = urn.late.iter().map(|(m, round)| (member_is(*m), *round)).collect();
+        }
+        let mail = self.mail.iter().map(|(at, mail)| (*at, mail.of(who_is, member_is)));
+        world.mail = mail.collect();
+        world
+    }
+
+    /// How a voter, and what is on its way to or from it, looks to a client.
+    fn looks_of(&self, client: &Client, voter: usize) -> u64 {
+        let (urn, member, mut hasher) = (&self.urns[voter], client.member, DefaultHasher::new());
+        client.election.as_ref().map(|e| e.stand(voter)).hash(&mut hasher);
+        (urn.key == Some(member), urn.raiser == Some(member), urn.fence).hash(&mut hasher);
+        urn.record.filter(|(m, _)| *m == member).map(|(_, round)| round).hash(&mut hasher);
+        (urn.gone.get(&member), urn.late.get(&member)).hash(&mut hasher);
+        for (_, mail) in self.mail.iter().filter(|(v, m)| *v == voter && m.member() == member) {
+            mail.of(|_| 0, |_| 0).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn with_voters_in_order(&self) -> World {
         let looks = |voter: usize| {
             let mut hasher = DefaultHasher::new();
             (&self.urns[voter], self.quarantined[voter], self.times[voter]).hash(&mut hasher);
@@ -518,4 +591,11 @@ impl World {
             Standing::Unknown => {}
         }
     }
+}
+
+/// All that a voter has something of.
+fn members_of(urn: &Urn<u8>) -> Vec<u8> {
+    let mut members: Vec<u8> = urn.gone.keys().chain(urn.late.keys()).copied().collect();
+    members.extend(urn.key.into_iter().chain(urn.raiser).chain(urn.record.map(|(m, _)| m)));
+    members
 }
