@@ -221,7 +221,10 @@ impl<'a, V: Voter> Canvass<'a, V> {
         for vote in &self.votes {
             match vote {
                 Some(Ok(Vote::Taken { by, .. })) => *others.entry(by.member).or_default() += 1,
-                Some(Ok(Vote::Given { .. } | Vote::Late)) => {}
+                // None that anybody else has, or gets at this time.
+                Some(Ok(
+                    Vote::Given { .. } | Vote::Late | Vote::Quarantined(_) | Vote::Bound(_),
+                )) => {}
                 _ => open += 1,
             }
         }
@@ -233,11 +236,15 @@ impl<'a, V: Voter> Canvass<'a, V> {
     fn verdict(&self) -> Result<Verdict> {
         let quorum = majority(self.votes.len());
         let votes = || self.votes.iter().flatten().flatten();
-        if let Some(longest) = votes().find_map(|vote| match vote {
-            Vote::Longer(longest) => Some(*longest),
-            _ => None,
-        }) {
-            return Err(other_ttl(longest, self.ballot.longest));
+        let bounds = || {
+            votes().filter_map(|vote| match vote {
+                Vote::Bound(longest) => Some(*longest),
+                _ => None,
+            })
+        };
+        // Those who can do without the others are not troubled by what somebody told these.
+        if self.votes.len() - quorum < bounds().count() {
+            return Err(other_ttl(bounds().max().unwrap_or_default(), self.ballot.longest));
         }
         let gone = || {
             votes().filter_map(|vote| match vote {
@@ -333,5 +340,8 @@ fn other_ttl(theirs: Duration, ours: Duration) -> Error {
         ErrorKind::Invalid,
         format!("others of these nodes let leases live for {theirs:?}, this store for {ours:?}"),
     )
-    .with_help("all who use the same nodes have to name the same `?max_ttl=`")
+    .with_help(format!(
+        "all who use the same nodes have to name the same `?max_ttl=`: here {theirs:?}, until nobody uses \
+         them and `tenure:run` is deleted on each"
+    ))
 }

@@ -25,26 +25,26 @@ local function digits(number) return format('%.0f', number) end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local left, most
+local since, most
 
 -- For how long no vote is given: as long as any lease may live that this server forgot when it was
--- started, or its data was lost. And how long that is, as everybody says who asked.
-local function quarantine(longest)
-  if left then return left, most end
-  local id = string.match(call('INFO', 'server'), 'run_id:(%w+)')
-  local f = call('HMGET', RUN, 'id', 'since', 'longest')
-  local since = tonumber(f[2] or 0)
-  most = tonumber(f[3] or 0)
-  if not id or f[1] ~= id or now < since then
-    since = now
-    call('HSET', RUN, 'id', id or '', 'since', digits(now))
+-- started, or its data was lost. And how long that is, as the first said who asked for votes. It can be
+-- made longer until votes are given; whoever names another time then is refused, and nobody else.
+local function quarantine(longest, asks)
+  if not since then
+    local id = string.match(call('INFO', 'server'), 'run_id:(%w+)')
+    local f = call('HMGET', RUN, 'id', 'since', 'longest')
+    since, most = tonumber(f[2] or 0), tonumber(f[3] or 0)
+    if not id or f[1] ~= id or now < since then
+      since = now
+      call('HSET', RUN, 'id', id or '', 'since', digits(now))
+    end
   end
-  if most < longest then
+  if asks and most < longest and (most == 0 or now < since + most) then
     most = longest
     call('HSET', RUN, 'longest', digits(most))
   end
-  left = since + most - now
-  return left, most
+  return since + (most > 0 and most or longest) - now, most
 end
 
 local key, cell, f
@@ -137,8 +137,8 @@ local verbs = {}
 
 -- 'vote' { round, ttl, longest, repair, waits }
 function verbs.vote(member, t, origin)
-  local for_long, longest = quarantine(t[3])
-  if t[3] < longest then return { 'longer', longest } end
+  local for_long, longest = quarantine(t[3], true)
+  if t[3] ~= longest then return { 'bound', longest } end
   if for_long > 0 then return { 'quarantined', for_long } end
   -- Its vote was lost here, and a majority says that its time is not over.
   local was_lost = t[4] == 1 and f.gone and f.gone[1] == 'expired'
@@ -258,8 +258,9 @@ end
 
 -- 'look' { longest }
 function verbs.look(_, t)
-  local for_long = quarantine(t[1])
-  return { 'sight', f.fence, math.max(f.fence, now), math.max(for_long, 0), f.key and holder() or {} }
+  local for_long, longest = quarantine(t[1], false)
+  return { 'sight', f.fence, math.max(f.fence, now), math.max(for_long, 0), longest,
+    f.key and holder() or {} }
 end
 
 local function turn(k, c, verb, member, what, origin)
