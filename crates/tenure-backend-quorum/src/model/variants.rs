@@ -13,6 +13,7 @@ fn elections() -> Trial {
         lapses: 0,
         renewals: 0,
         amnesias: 0,
+        lapses_of_memory: 0,
         slow: false,
         rules: Rules::default(),
         broken: Broken::Nothing,
@@ -55,6 +56,14 @@ fn answers_that_are_on_their_way_for_long_break_nothing() {
 #[test]
 fn a_voter_that_forgets_and_gives_no_votes_for_a_while_breaks_nothing() {
     check(&Trial { amnesias: 1, expiries: 0, silences: u8::from(full()), ..elections() });
+}
+
+#[test]
+fn who_left_may_be_forgotten_without_breaking_anything() {
+    let often = if full() { 2 } else { 1 };
+    check(&Trial { lapses_of_memory: often, ..elections() });
+    check(&Trial { lapses_of_memory: often, silences: 1, expiries: 0, ..elections() });
+    check(&Trial { lapses_of_memory: often, silences: 0, ..holders() });
 }
 
 #[test]

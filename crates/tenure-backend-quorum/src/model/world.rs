@@ -27,6 +27,9 @@ pub(super) struct Trial {
     pub(super) renewals: u8,
     /// How many voters forget everything.
     pub(super) amnesias: u8,
+    /// How often a voter forgets how a member's time ended, or that a round was given up: it
+    /// remembers so many.
+    pub(super) lapses_of_memory: u8,
     /// Answers are on their way as long as requests are.
     pub(super) slow: bool,
     pub(super) rules: Rules,
@@ -134,6 +137,7 @@ pub(super) struct World {
     expiries: u8,
     lapses: u8,
     amnesias: u8,
+    lapses_of_memory: u8,
     /// A promise was broken on the way here.
     pub(super) broken: Option<&'static str>,
 }
@@ -155,6 +159,8 @@ pub(super) enum Step {
     Expire(usize),
     Lapse(usize),
     Forget(usize),
+    /// A voter forgets one member.
+    ForgetOne(usize, u8),
     EndQuarantine(usize),
 }
 
@@ -184,6 +190,7 @@ impl World {
             expiries: 0,
             lapses: 0,
             amnesias: 0,
+            lapses_of_memory: 0,
             broken: None,
         }
     }
@@ -238,6 +245,11 @@ impl World {
             }
             if self.amnesias < trial.amnesias && self.urns[voter] != Urn::default() {
                 steps.push(Step::Forget(voter));
+            }
+            if self.lapses_of_memory < trial.lapses_of_memory {
+                let (urn, mut marked) = (&self.urns[voter], BTreeSet::new());
+                marked.extend(urn.gone.keys().chain(urn.late.keys()));
+                steps.extend(marked.into_iter().map(|m| Step::ForgetOne(voter, m)));
             }
             if self.quarantined[voter] && self.leases_are_over() {
                 steps.push(Step::EndQuarantine(voter));
@@ -415,6 +427,11 @@ impl World {
                 self.urns[voter] = Urn::default();
                 self.quarantined[voter] = trial.broken != Broken::NoQuarantine;
                 self.clients.iter_mut().for_each(|client| client.is_old = true);
+            }
+            Step::ForgetOne(voter, member) => {
+                self.lapses_of_memory += 1;
+                self.urns[voter].gone.remove(&member);
+                self.urns[voter].late.remove(&member);
             }
             Step::EndQuarantine(voter) => {
                 self.quarantined[voter] = false;
