@@ -134,6 +134,6 @@ fn whoever_evicts_by_a_silent_heart_beat_evicts_nobody_valid() {
 
 #[test]
 fn records_stay_what_they_are_although_their_files_are_written_into_again() {
-    let model = if full() { Over::baton(3, 5) } else { Over::baton(2, 4) };
+    let model = if full() { Over::baton(2, 6) } else { Over::baton(2, 4) };
     exhaust("written over", model);
 }
