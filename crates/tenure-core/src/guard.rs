@@ -317,6 +317,17 @@ impl LockGuard {
         Ok(())
     }
 
+    /// Renews the lease no more: it ends at its deadline, unless it is released before. For a holder
+    /// that has begun to stop, and must not keep the lock for ever should it never come to an end.
+    pub fn stop_renewing(&self) {
+        // A forked child has no keeper's thread, and the lock is its parent's.
+        if self.lease.is_forked() {
+            return;
+        }
+        let due = self.lease.stop_renewing();
+        self.inner.keeper().look_again(&self.lease, due);
+    }
+
     /// Writes the lock's value, kept for `keep` and readable by anybody. Only a holder of all
     /// seats may.
     ///
