@@ -82,24 +82,16 @@ impl Wire {
     pub(crate) fn send<T>(&self, put: impl FnOnce() -> T) -> T {
         // Whoever drives sees it, or is rung for.
         let Some(mut line) = self.line.try_lock() else { return put() };
-        self.bell.state.store(HELD, Ordering::Release);
+        // Let go before the line is: one at a time may hold it.
+        let held = self.bell.hold();
         let put = put();
         // What it was rung for until now is done by looking.
-        self.bell.state.store(HELD, Ordering::Release);
-        let said = line.poll(&self.waker);
-        let has_said = match said {
-            Poll::Ready(said) => {
-                line.said.push_back(said);
-                true
-            }
-            Poll::Pending => false,
-        };
-        // Before others may hold it.
-        let rung = self.bell.state.swap(FREE, Ordering::AcqRel) == RUNG;
-        drop(line);
-        if rung || has_said {
-            self.bell.driver.wake();
+        held.forget_rings();
+        if let Poll::Ready(said) = line.poll(&self.waker) {
+            line.said.push_back(said);
+            self.waker.wake_by_ref();
         }
+        drop(held);
         put
     }
 
@@ -119,6 +111,31 @@ impl Line {
             self.connection = None;
         }
         polled
+    }
+}
+
+impl Bell {
+    fn hold(&self) -> Held<'_> {
+        self.state.store(HELD, Ordering::Release);
+        Held(self)
+    }
+}
+
+/// A bell that is held; let go also if whoever holds it panics.
+struct Held<'a>(&'a Bell);
+
+impl Held<'_> {
+    fn forget_rings(&self) {
+        // Not a store: what was done before it was rung has to be seen by the look that follows.
+        self.0.state.swap(HELD, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.0.state.swap(FREE, Ordering::AcqRel) == RUNG {
+            self.0.driver.wake();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The verbs, each one turn of a script.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::line::Line;
 use crate::link::Store;
 use crate::links::Links;
 use crate::reply::{self, Answer};
-use crate::script::{self, Kind, Scripts, Turn, Words};
+use crate::script::{Kind, Scripts, Turn, Words};
 use crate::slots::Slots;
 
 /// How long a call waits for an answer before the connection counts as dead.
@@ -144,10 +145,11 @@ impl Backend for RedisBackend {
             && !claim.upgrade
             && claim.force.is_none()
             && !self.config().is_cluster();
-        let id = if is_plain { "plain".to_owned() } else { claim.id.to_string() };
+        let id = if is_plain { "plain".into() } else { Cow::from(claim.id.to_string()) };
         let details = self.details.json(&claim.details);
-        let words = Words::new(&id, claim.member)
-            .raw(&format!("{:013}{}", script::micros(claim.ttl), u8::from(claim.detached)))
+        let words = Words::new(id, claim.member)
+            .double(claim.ttl)
+            .byte(claim.detached)
             .list(10)
             .flag(claim.wait)
             .micros(claim.wait_ttl)
@@ -284,8 +286,7 @@ impl RedisBackend {
             let change = Words::new("change", member.id).list(2);
             change.micros(member.ttl).flag(member.detached)
         } else {
-            let ttl = format!("{:013}", script::micros(member.ttl));
-            Words::new("renew", member.id).raw(&ttl)
+            Words::new("renew", member.id).double(member.ttl)
         };
         self.turn(&member.name, Kind::Other, words)
     }

@@ -1,5 +1,6 @@
 //! What is sent: turns of locks, many in one script.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use redis::{Cmd, Script};
@@ -29,14 +30,16 @@ struct Source {
 }
 
 impl Source {
-    /// The short ways first, and the rules inside a function that is made when they are needed.
+    /// The short way first, and the rules inside a function that is made when they are needed.
     fn new(flags: &str, clock: &str, page: &str, short: &str, verbs: &str) -> Self {
         let head = include_str!("lua/head.lua").replace(CLOCK, clock);
         let rules = include_str!("lua/rules.lua");
         let queue = include_str!("lua/queue.lua").replace(PAGE, page);
         let (machine, take) = (include_str!("lua/machine.lua"), include_str!("lua/take.lua"));
-        let (alone, run) = (include_str!("lua/alone.lua"), include_str!("lua/run.lua"));
-        let text = [&head, short, alone, rules, &queue, machine, verbs, take, run].join("\n");
+        let in_line = |text: &str| text.replace(SHORT_WAY, short);
+        let (alone, run) =
+            (in_line(include_str!("lua/alone.lua")), in_line(include_str!("lua/run.lua")));
+        let text = [&head, &*alone, rules, &queue, machine, verbs, take, &run].join("\n");
         let text = format!("#!lua{flags}\n{text}");
         let sha = Script::new(&text).get_hash().to_owned();
         Self { text, sha }
@@ -45,6 +48,8 @@ impl Source {
 
 /// How the scripts ask for the time.
 const CLOCK: &str = "call('TIME')";
+/// Where a short way stands in line.
+const SHORT_WAY: &str = "SHORT_WAY";
 /// How many waiters a page has.
 const PAGE: &str = "PAGE = 32";
 
@@ -126,14 +131,16 @@ impl Scripts {
             && others.iter().all(|t| t.words.is_like(&first.words))
         {
             let Words { verb, what, origin, .. } = &first.words;
-            cmd.arg("1").arg(verb).arg(what).arg(origin);
+            cmd.arg("1").arg(&**verb).arg(what).arg(origin);
             for turn in turns {
-                cmd.arg(&turn.words.member);
+                add_member(&mut cmd, turn.words.member);
             }
         } else {
             cmd.arg("0");
             for Words { verb, member, what, origin } in turns.iter().map(|t| &t.words) {
-                cmd.arg(verb).arg(member).arg(what).arg(origin);
+                cmd.arg(&**verb);
+                add_member(&mut cmd, *member);
+                cmd.arg(what).arg(origin);
             }
         }
         cmd
@@ -151,25 +158,25 @@ pub(crate) struct Turn {
 /// The words of a turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Words {
-    verb: String,
-    member: String,
+    verb: Cow<'static, str>,
+    member: Option<MemberId>,
     what: Vec<u8>,
     origin: Vec<u8>,
 }
 
 impl Words {
     /// What is asked of a member.
-    pub(crate) fn new(verb: &str, member: MemberId) -> Self {
-        Self { member: hex(member), ..Self::of_nobody(verb) }
+    pub(crate) fn new(verb: impl Into<Cow<'static, str>>, member: MemberId) -> Self {
+        Self { member: Some(member), ..Self::of_nobody(verb) }
     }
 
     /// What is asked of a lock.
-    pub(crate) fn of_nobody(verb: &str) -> Self {
-        Self { verb: verb.to_owned(), member: String::new(), what: Vec::new(), origin: Vec::new() }
+    pub(crate) fn of_nobody(verb: impl Into<Cow<'static, str>>) -> Self {
+        Self { verb: verb.into(), member: None, what: Vec::new(), origin: Vec::new() }
     }
 
     fn size(&self) -> usize {
-        self.verb.len() + self.member.len() + self.what.len() + self.origin.len() + 32
+        self.verb.len() + 64 + self.what.len() + self.origin.len() + 32
     }
 
     /// Whether another member asks the same.
@@ -179,20 +186,31 @@ impl Words {
 
     /// Where a claim comes from: who claims, and where it is told.
     pub(crate) fn from(mut self, details: &str, channel: &str) -> Self {
-        let origin = Self::of_nobody("").list(2).text(details).text(channel);
+        let mut origin = Self::of_nobody("");
+        origin.what.reserve(details.len() + channel.len() + 8);
+        let origin = origin.list(2).text(details).text(channel);
         self.origin = origin.what;
         self
     }
 
-    /// What the verb needs, as it is.
-    pub(crate) fn raw(mut self, what: &str) -> Self {
-        self.what.extend_from_slice(what.as_bytes());
+    /// A duration as the short ways read it.
+    pub(crate) fn double(mut self, duration: Duration) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "it is below 2^53")]
+        let number = micros(duration) as f64;
+        self.what.extend_from_slice(&number.to_le_bytes());
+        self
+    }
+
+    /// A flag as the short ways read it.
+    pub(crate) fn byte(mut self, flag: bool) -> Self {
+        self.what.push(flag.into());
         self
     }
 
     /// What the verb needs, as a packed list, which has to be added item by item.
     pub(crate) fn list(mut self, count: u32) -> Self {
-        // Writing to memory does not fail.
+        // Longer texts make their own room. Writing to memory does not fail.
+        self.what.reserve(4 * count as usize);
         let _ = rmp::encode::write_array_len(&mut self.what, count);
         self
     }
@@ -242,15 +260,19 @@ pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(1 << 52)
 }
 
-/// A member's public id as the server keeps it.
-fn hex(member: MemberId) -> String {
+/// Adds a member's public id as the server keeps it, or nothing.
+fn add_member(cmd: &mut Cmd, member: Option<MemberId>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(64);
-    for byte in member.as_bytes() {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let Some(member) = member else {
+        cmd.arg("");
+        return;
+    };
+    let mut text = [0_u8; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(member.as_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    text
+    cmd.arg(&text[..]);
 }
 
 /// A member's public id, read back.

@@ -1,5 +1,6 @@
 //! The Redis store beside the cheapest thing that could be called a lock there: SET NX PX, and a
-//! script that compares and deletes. No fence, no queue, nobody told.
+//! script that compares and deletes. No fence, no queue, nobody told. And beside `rslock`, which is the same
+//! as a library.
 //!
 //! The server has one core and this program the other, where `taskset` can do that.
 
@@ -116,7 +117,9 @@ async fn cycle(locks: &LockManager, name: &str) {
 
 async fn uncontended(server: &RedisServer) {
     let (locks, mut plain) = (manager(server), Floor::new(server).await);
+    let peers = rslock::LockManager::new(vec![server.url()]);
     let mut floor = Times::new("floor: SET NX PX + compare and delete");
+    let mut peer = Times::new("rslock, one server");
     let mut ours = Times::new("redis: acquire + release, fence and queue checked");
     for n in 0..11_000 {
         let before = now();
@@ -129,8 +132,14 @@ async fn uncontended(server: &RedisServer) {
         if 1_000 <= n {
             ours.add(before.elapsed());
         }
+        let before = now();
+        let lock = peers.lock("peer".as_bytes(), TTL).await.expect("free");
+        peers.unlock(&lock).await;
+        if 1_000 <= n {
+            peer.add(before.elapsed());
+        }
     }
-    println!("{floor}\n{}", ours.beside(&floor));
+    println!("{floor}\n{}\n{}", peer.beside(&floor), ours.beside(&floor));
 }
 
 const TASKS: usize = 64;

@@ -76,7 +76,7 @@ impl Sum {
     }
 }
 
-/// Handles of the facade on the way that every acquire and release takes; they belong to the
+/// Handles of the facade on the way that every acquire, renewal and release takes; they belong to the
 /// recorder that was installed when the manager was made.
 struct Facade {
     acquired: metrics::Counter,
@@ -85,6 +85,8 @@ struct Facade {
     held: metrics::Gauge,
     waiting: metrics::Gauge,
     released: metrics::Counter,
+    renewed: metrics::Counter,
+    headroom: metrics::Histogram,
 }
 
 impl Metrics {
@@ -112,6 +114,8 @@ impl Metrics {
                 held: metrics::gauge!("tenure_held", "store" => store),
                 waiting: metrics::gauge!("tenure_waiting", "store" => store),
                 released: metrics::counter!("tenure_release_total", "store" => store, "outcome" => "released"),
+                renewed: metrics::counter!("tenure_renew_total", "store" => store, "outcome" => "kept"),
+                headroom: metrics::histogram!("tenure_renew_headroom_seconds", "store" => store),
             },
         }
     }
@@ -172,10 +176,8 @@ impl Metrics {
 
     pub(crate) fn renewed(&self, headroom: Duration) {
         self.renewals.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tenure_renew_total", "store" => self.store, "outcome" => "kept")
-            .increment(1);
-        metrics::histogram!("tenure_renew_headroom_seconds", "store" => self.store)
-            .record(headroom.as_secs_f64());
+        self.facade.renewed.increment(1);
+        self.facade.headroom.record(headroom.as_secs_f64());
     }
 
     pub(crate) fn renewal(&self, outcome: &'static str) {

@@ -1,5 +1,5 @@
--- Asks for seats. The verb is the id of the claim, or 'plain'. The wishes begin with 13 digits of the
--- ttl and one that says whether it is detached; then come { wait, wait_ttl, pick_up, or_value, upgrade,
+-- Asks for seats. The verb is the id of the claim, or 'plain'. The wishes begin with the ttl, a double, and
+-- a byte that says whether it is detached; then come { wait, wait_ttl, pick_up, or_value, upgrade,
 -- force, by, priority, take, of }. Where it comes from is { details, channel }. Answers
 -- { 'granted', grant }, { 'queued', place }, { 'busy', place }, { 'value', value }, { 'withdrawn' },
 -- { 'departed', how }, { 'mismatch', of }, { 'upgrade_pending' }, { 'not_held' } or { 'too_large' }.
@@ -76,12 +76,12 @@ end
 
 local function turn(claim, member, what, origin)
   if claim == 'plain' then claim = first_claim(member) end
-  local t, from = unpack(sub(what, 15)), unpack(origin)
+  local t, from = unpack(sub(what, 10)), unpack(origin)
   local a = { wait = t[1], wait_ttl = t[2], pick_up = t[3], or_value = t[4], upgrade = t[5],
     priority = t[8] }
   local take, of = t[9], t[10]
-  local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = tonumber(sub(what, 1, 13)),
-    [DETACHED] = tonumber(sub(what, 14, 14)), [DETAILS] = from[1], [CHANNEL] = from[2] }
+  local ttl, detached = read('<dB', what)
+  local c = { member, [CLAIM] = claim, [TAKE] = take, [OF] = of, [TTL] = ttl, [DETACHED] = detached, [DETAILS] = from[1], [CHANNEL] = from[2] }
   caller = member
   local tombstone = find(withdrawn, 1, claim)
   if tombstone and now < tombstone[2] then return { 'withdrawn' } end

@@ -11,16 +11,20 @@
 --
 -- Durations and times are in microseconds.
 --
--- What makes a script slow is functions that are made, and every byte of every string that is made.
--- So short ways come first: they serve most turns, and only what they pass by makes the rules.
+-- What makes a script slow is functions that are made, with each local that they use of those outside,
+-- every byte of every string that is made, and numbers as text. So short ways come first, in line: they
+-- serve most turns, and only what they pass by makes the rules.
 --
 -- The field `p` of a cell has all that a plain turn has to know, if nobody waits, nothing is
--- remembered but releases, and there is no value: 'i' if nobody holds the lock or 'h' if somebody
--- holds all seats, a letter for the field of the last release, and 16 digits each for the time when
--- the cell expires and for the fence. Of a holder come 16 digits each for the end of its lease and for
--- its beginning, the ttl, whether it is detached, and its id; where it comes from is in `d`. Otherwise it is empty, and `f`, `x` and `n` say those, and `h` who holds.
+-- remembered but releases, and there is no value: the number of the last release, the time when the cell
+-- expires, and the fence. If somebody holds all seats, the end of its lease and its beginning follow, its
+-- ttl, whether it is detached, and its id; where it comes from is in `d`. Otherwise `p` is empty, `f`,
+-- `x` and `n` say the first three, and `h` who holds. Numbers are doubles, or a byte.
 
-local call, KEYS, ARGV, format, sub = redis.call, KEYS, ARGV, string.format, string.sub
+local call, try, KEYS, ARGV, format, sub = redis.call, redis.pcall, KEYS, ARGV, string.format, string.sub
+local write, read = struct.pack, struct.unpack
+-- How long `p` is if nobody holds the lock, and if somebody does; and where the parts begin of the latter.
+local FREE, HELD, ENDS, BEGAN, HOLDER = 17, 106, 18, 26, 43
 local DAY, REMEMBER = 86400 * 1000000, 600 * 1000000
 -- How many releases are remembered, each in a field of its own, and how much of an id that takes.
 local MAX_RELEASED, RELEASED_ID = 16, 16

@@ -78,7 +78,7 @@ local function depart(member, how, by, why)
   strike(member)
   if how == 'released' then
     count = (count + 1) % MAX_RELEASED
-    new_released[count] = sub(member, 1, RELEASED_ID) .. format('%016.0f', now + REMEMBER)
+    new_released[count] = sub(member, 1, RELEASED_ID) .. write('<d', now + REMEMBER)
   else
     others[#others + 1] = { member, how, now + REMEMBER, by or '', why or '' }
     changed_rest = true
@@ -104,7 +104,7 @@ local function has_released(member)
   local id = sub(member, 1, RELEASED_ID)
   for i = 1, MAX_RELEASED do
     local r = new_released[i - 1] or released[i]
-    if r and sub(r, 1, RELEASED_ID) == id then return now < tonumber(sub(r, RELEASED_ID + 1)) end
+    if r and sub(r, 1, RELEASED_ID) == id then return now < read('<d', r, RELEASED_ID + 1) end
   end
 end
 
@@ -285,10 +285,10 @@ local function first_claim(member) return sub(member, 1, 32) end
 
 -- The holder that `p` tells of.
 local function plain_holder(p, origin)
-  local member, ttl = sub(p, 81, 144), tonumber(sub(p, 67, 79))
-  local from = unpack(origin)
-  return { member, '', tonumber(sub(p, 19, 34)), tonumber(sub(p, 51, 66)), tonumber(sub(p, 35, 50)) - ttl,
-    ttl, 0, false, first_claim(member), 0, 0, ttl, tonumber(sub(p, 80, 80)), from[1], from[2] }
+  local member, from = sub(p, HOLDER), unpack(origin)
+  local ends, began, ttl, detached = read('<dddB', p, ENDS)
+  return { member, '', fence, began, ends - ttl, ttl, 0, false, first_claim(member), 0, 0, ttl, detached,
+    from[1], from[2] }
 end
 
 -- Whether `p` can tell of a holder.
@@ -297,10 +297,9 @@ local function is_plain_holder(h)
     and h[FENCE] == fence and h[CLAIM] == first_claim(h[MEMBER])
 end
 
-local function plain(state, h)
-  local p = state .. string.char(65 + count) .. format('%016.0f%016.0f', expires, fence)
-  if not h then return p end
-  return p .. format('%016.0f%016.0f%013.0f', until_of(h), h[SINCE], h[TTL]) .. h[DETACHED] .. h[MEMBER]
+local function plain(h)
+  local p = write('<Bdd', count, expires, fence)
+  return h and p .. write('<dddB', until_of(h), h[SINCE], h[TTL], h[DETACHED]) .. h[MEMBER] or p
 end
 
 -- Takes a lock up, ends what is over in it, and hands on what that frees.
@@ -309,15 +308,17 @@ local function begin(k, c)
   local f = call('HMGET', c, 'p', 'h', 'q', 's', 'i', 'f', 'x', 'n', 'd')
   key_was = call('GET', k)
   local p = f[1]
+  was_plain = p and #p == HELD or false
   if p and p ~= '' then
-    f[6], f[7], f[8] = sub(p, 19, 34), sub(p, 3, 18), string.byte(p, 2) - 65
+    count, expires, fence = read('<Bdd', p)
+  else
+    count, expires, fence = tonumber(f[8] or 0), tonumber(f[7] or 0), tonumber(f[6] or 0)
   end
-  was_plain = p and sub(p, 1, 1) == 'h' or false
-  holders, fence = was_plain and { plain_holder(p, f[9]) } or decoded(f[2]), tonumber(f[6] or 0)
+  holders = was_plain and { plain_holder(p, f[9]) } or decoded(f[2])
   open_queue(f[3], f[5])
   local rest = decoded(f[4])
   others, withdrawn, value, last = rest[1] or {}, rest[2] or {}, rest[3] or nil, rest[4] or 0
-  expires, count, released, new_released = tonumber(f[7] or 0), f[8] or 0, nil, {}
+  released, new_released = nil, {}
   foreign, caller, new_value, kept = nil, nil, nil, nil
   changed_holders, changed_rest = false, false
   -- Bytes are saved: a member's first claim is named after it.
@@ -418,9 +419,9 @@ local function finish()
   end
   if was_plain and not is_plain then put('d', '') end
   if nothing and not first then
-    put('p', plain('i'))
+    put('p', plain())
   elseif is_plain then
-    put('p', plain('h', first))
+    put('p', plain(first))
     put('d', pack({ first[DETAILS], first[CHANNEL] }))
   else
     put('p', '')

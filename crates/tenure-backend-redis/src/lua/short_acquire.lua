@@ -1,31 +1,28 @@
--- A claim that is 'plain', for all seats, forced by nobody and sent for the first time, of a lock that
--- nobody holds or waits for: answers 1. Fence and beginning are `now`.
-
--- What plain claims with these wishes have in common; see `turn` for the wishes.
-local wishes, lives, at, lease
-
-local function short(k, c, verb, member, what, origin)
-  if verb ~= 'plain' then return end
-  if what ~= wishes then
-    local over, begins = now + sub(what, 1, 13), format('%016.0f', now)
-    wishes, lives = what, over + DAY
-    -- When the lock's own key ends: not before the lease.
-    at = math.ceil(over / 1000) + 1
-    lease = begins .. format('%016.0f', over) .. begins .. sub(what, 1, 14)
+  -- A claim that is 'plain', for all seats, forced by nobody and sent for the first time, of a lock that
+  -- nobody holds or waits for: answers 1. Fence and beginning are `now`. See `turn` for the wishes.
+  if verb ~= 'plain' then break end
+  if what ~= known then
+    local ttl, detached = read('<dB', what)
+    known, over = what, now + ttl
+    lives, lease = over + DAY, write('<ddddB', now, over, now, ttl, detached)
+    at = over + 2000
+    at = format('%d%03d', at / 1000000, at % 1000000 / 1000)
   end
-  local p = call('HGET', c, 'p')
+  local p, n, expires = try('HGET', c, 'p'), 0, 0
   -- Without it there is no cell.
-  if p and (sub(p, 1, 1) ~= 'i' or now <= tonumber(sub(p, 19, 34)))
-    or not call('SET', k, member, 'NX', 'PXAT', at) then
-    return
+  if p then
+    if #p ~= FREE then break end
+    local fence
+    n, expires, fence = read('<Bdd', p)
+    if now <= fence then break end
   end
-  if p and lives <= tonumber(sub(p, 3, 18)) then
-    call('HSET', c, 'p', 'h' .. sub(p, 2, 18) .. lease .. member, 'd', origin)
-  else
-    -- By a day more than it has to, so that it is seldom asked for.
-    local expires, n = lives + DAY, p and sub(p, 2, 2) or 'A'
-    call('HSET', c, 'p', 'h' .. n .. format('%016.0f', expires) .. lease .. member, 'd', origin)
-    call('PEXPIREAT', c, math.ceil(expires / 1000))
+  local set = try('SET', k, member, 'NX', 'PXAT', at)
+  if not set or not set.ok then break end
+  local prolonged = expires < lives
+  -- By a day more than it has to, so that it is seldom asked for.
+  if prolonged then expires = lives + DAY end
+  answer = try('HSET', c, 'p', write('<Bd', n, expires) .. lease .. member, 'd', origin)
+  if prolonged and type(answer) == 'number' then
+    answer = try('PEXPIREAT', c, format('%d%03d', expires / 1000000, expires % 1000000 / 1000))
   end
-  return 1
-end
+  if type(answer) == 'number' then answer = 1 end

@@ -1,33 +1,27 @@
--- A release without a value of the holder of all seats of a lock that nobody waits for: answers 1.
--- Its renewal that changes nothing, the ttl given as 13 digits: answers the fence.
-
--- Until when releases are remembered, and what leases with this ttl have in common.
-local until_when, ttl, over, ends, at
-
-local function short(k, c, verb, member, what)
+  -- A release without a value of the holder of all seats of a lock that nobody waits for: answers 1.
+  -- Its renewal that changes nothing: answers the fence.
   local releases = verb == 'release' and what == ''
-  if not releases and verb ~= 'renew' then return end
-  local p = call('HGET', c, 'p')
-  local was = p and sub(p, 1, 1) == 'h' and tonumber(sub(p, 35, 50))
-  if not was or was <= now or call('GET', k) ~= member then return end
+  if not releases and verb ~= 'renew' then break end
+  local p = try('HGET', c, 'p')
+  if not p or #p ~= HELD then break end
+  local n, expires, fence, ends, _, ttl = read('<Bddddd', p)
+  if ends <= now or try('GET', k) ~= member then break end
   if releases then
-    local n = (string.byte(p, 2) - 64) % MAX_RELEASED
-    until_when = until_when or format('%016.0f', now + REMEMBER)
-    call('DEL', k)
-    call('HSET', c, 'p', 'i' .. string.char(65 + n) .. sub(p, 3, 34), 'd', '',
+    if try('DEL', k) ~= 1 then break end
+    n = (n + 1) % MAX_RELEASED
+    until_when = until_when or write('<d', now + REMEMBER)
+    answer = try('HSET', c, 'p', write('<Bdd', n, expires, fence), 'd', '',
       'r' .. n, sub(member, 1, RELEASED_ID) .. until_when)
-    return 1
+    if type(answer) == 'number' then answer = 1 end
+    break
   end
-  if what ~= ttl then
-    ttl, over = what, now + what
-    ends, at = format('%016.0f', over), math.ceil(over / 1000) + 1
+  if what ~= known then
+    known, over = what, now + read('<d', what)
+    lives, lease, at = over + DAY, write('<d', over), over + 2000
+    at = format('%d%03d', at / 1000000, at % 1000000 / 1000)
   end
-  if sub(p, 67, 79) ~= what or sub(p, 81, 144) ~= member or over < was
-    -- The cell would end before it may: the long way prolongs it.
-    or tonumber(sub(p, 3, 18)) < over + DAY then
-    return
-  end
-  call('PEXPIREAT', k, at)
-  call('HSET', c, 'p', sub(p, 1, 34) .. ends .. sub(p, 51))
-  return tonumber(sub(p, 19, 34))
-end
+  -- Otherwise the cell would end before it may, too: the long way prolongs it.
+  if over ~= now + ttl or over < ends or expires < lives or sub(p, HOLDER) ~= member then break end
+  if try('PEXPIREAT', k, at) ~= 1 then break end
+  answer = try('HSET', c, 'p', sub(p, 1, ENDS - 1) .. lease .. sub(p, BEGAN))
+  if type(answer) == 'number' then answer = fence end

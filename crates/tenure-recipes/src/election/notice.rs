@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use futures_lite::future::{block_on, or};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tenure_core::{Error, ErrorKind, Fence, LockGuard, LockWatch, Result};
+use tenure_core::{Error, ErrorKind, Fence, LockGuard, LockWatch, LossReason, Result};
 use tokio::sync::oneshot;
 
 use super::StoppedLeading;
@@ -137,6 +137,8 @@ impl Notice {
         };
         guard.stop_renewing();
         let why = match end.watch.lost().now_or_never() {
+            // The copy of a forked child: its parent leads on, and tells of the end.
+            Some(LossReason::Forked) => return Ended::Told(guard),
             Some(reason) => StoppedLeading::Lost(reason),
             None => StoppedLeading::Resigned,
         };
