@@ -12,6 +12,7 @@ use tenure_core::{Error, ErrorKind, Fence, MemberId, Result, Seats};
 
 use crate::election::{Election, Next, Said, majority};
 use crate::house::{Asked, House, afterwards, drain, gather, patience, too_few};
+use crate::seat::{Need, pause};
 use crate::standing::plainest;
 
 /// How often votes that were split among several are asked for again at once.
@@ -57,11 +58,6 @@ pub(crate) async fn acquire<V: Voter>(house: Arc<House<V>>, claim: Claim) -> Res
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a pause between attempts; nothing is decided by it")]
-async fn pause(pause: Duration) {
-    tokio::time::sleep(pause).await;
-}
-
 /// One election under way.
 struct Canvass<'a, V> {
     house: &'a Arc<House<V>>,
@@ -84,13 +80,13 @@ impl<'a, V: Voter> Canvass<'a, V> {
         let ballot = Arc::new(ballot);
         let votes = (0..house.size()).map(|_| None).collect();
         let (election, asked) = (Election::new(house.size()), Asked::new());
-        let lead = contended.then(|| lead(house.size()));
+        let lead = contended.then(|| house.lead());
         Self { house, ballot, election, asked, votes, lead }
     }
 
     fn ask(&self, voter: usize) {
         let ballot = self.ballot.clone();
-        self.asked.push(self.house.ask(voter, move |seat| async move {
+        self.asked.push(self.house.ask(voter, Need::Majority, move |seat| async move {
             seat.voter.vote(&ballot).await.map(Heard::Voted)
         }));
     }
@@ -189,7 +185,7 @@ impl<'a, V: Voter> Canvass<'a, V> {
             }
             let (ballot, how) =
                 (self.ballot.clone(), Leave::Abandon { round: self.ballot.round, late });
-            asked.push(self.house.ask(voter, move |seat| async move {
+            asked.push(self.house.ask(voter, Need::Each, move |seat| async move {
                 seat.voter.leave(&ballot.name, ballot.member, how).await.map(drop)
             }));
         }
@@ -225,7 +221,10 @@ impl<'a, V: Voter> Canvass<'a, V> {
         for vote in &self.votes {
             match vote {
                 Some(Ok(Vote::Taken { by, .. })) => *others.entry(by.member).or_default() += 1,
-                Some(Ok(Vote::Given { .. } | Vote::Late)) => {}
+                // None that anybody else has, or gets at this time.
+                Some(Ok(
+                    Vote::Given { .. } | Vote::Late | Vote::Quarantined(_) | Vote::Bound(_),
+                )) => {}
                 _ => open += 1,
             }
         }
@@ -237,11 +236,15 @@ impl<'a, V: Voter> Canvass<'a, V> {
     fn verdict(&self) -> Result<Verdict> {
         let quorum = majority(self.votes.len());
         let votes = || self.votes.iter().flatten().flatten();
-        if let Some(longest) = votes().find_map(|vote| match vote {
-            Vote::Longer(longest) => Some(*longest),
-            _ => None,
-        }) {
-            return Err(other_ttl(longest, self.ballot.longest));
+        let bounds = || {
+            votes().filter_map(|vote| match vote {
+                Vote::Bound(longest) => Some(*longest),
+                _ => None,
+            })
+        };
+        // Those who can do without the others are not troubled by what somebody told these.
+        if self.votes.len() - quorum < bounds().count() {
+            return Err(other_ttl(bounds().max().unwrap_or_default(), self.ballot.longest));
         }
         let gone = || {
             votes().filter_map(|vote| match vote {
@@ -310,14 +313,6 @@ impl<'a, V: Voter> Canvass<'a, V> {
     }
 }
 
-/// Which voter is asked first at this time by all who contend. In turns, so that one that keeps a vote for
-/// nobody is not in everybody's way for long.
-fn lead(voters: usize) -> usize {
-    const TURN: u64 = 1_000_000;
-    let turn = SystemClock.wall().0 / TURN;
-    usize::try_from(turn % voters as u64).unwrap_or(0)
-}
-
 fn raise<V: Voter>(
     house: &House<V>,
     ballot: &Arc<Ballot>,
@@ -325,7 +320,7 @@ fn raise<V: Voter>(
     to: Fence,
 ) -> futures_util::future::BoxFuture<'static, crate::house::Heard<Heard>> {
     let ballot = ballot.clone();
-    house.ask(voter, move |seat| async move {
+    house.ask(voter, Need::Majority, move |seat| async move {
         let raised = seat.voter.raise(&ballot.name, ballot.member, to).await;
         raised.map(|answer| Heard::Raised(to, answer))
     })
@@ -345,5 +340,8 @@ fn other_ttl(theirs: Duration, ours: Duration) -> Error {
         ErrorKind::Invalid,
         format!("others of these nodes let leases live for {theirs:?}, this store for {ours:?}"),
     )
-    .with_help("all who use the same nodes have to name the same `?max_ttl=`")
+    .with_help(format!(
+        "all who use the same nodes have to name the same `?max_ttl=`: here {theirs:?}, until nobody uses \
+         them and `tenure:run` is deleted on each"
+    ))
 }

@@ -10,6 +10,7 @@ use tenure_core::{Error, ErrorKind, Fence, LockName, MemberId, Result};
 use crate::election::majority;
 use crate::house::{House, drain, gather, known, too_few};
 use crate::look;
+use crate::seat::Need;
 use crate::standing::{Farewell, farewell};
 
 /// How long the voters are waited for: whoever ends something wants to know.
@@ -23,7 +24,7 @@ async fn leave<V: Voter>(
     enough: impl Fn(&[Option<Left>]) -> bool,
 ) -> Vec<Option<Result<Left>>> {
     let of = Arc::new((name, member));
-    let mut asked = house.ask_all(move |seat| {
+    let mut asked = house.ask_all(Need::Each, move |seat| {
         let of = of.clone();
         async move { seat.voter.leave(&of.0, of.1, how).await }
     });
@@ -68,7 +69,7 @@ pub(crate) async fn evict<V: Voter>(
     let how = if why.stolen { Departure::Stolen } else { Departure::Evicted };
     let fence = Fence::new(seen.floor().get() + 1);
     let ouster = Arc::new(Ouster::new(name.clone(), victim.member, how(why.reason), fence));
-    let mut asked = house.ask_all(move |seat| {
+    let mut asked = house.ask_all(Need::Each, move |seat| {
         let ouster = ouster.clone();
         async move { seat.voter.oust(&ouster).await }
     });

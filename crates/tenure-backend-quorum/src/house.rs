@@ -1,24 +1,25 @@
 //! The voters of a backend, and how they are asked: each on its own, none for longer than its time.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tenure_core::clock::{Clock, Moment, SystemClock};
+use tenure_core::clock::{Clock, SystemClock};
 use tenure_core::voter::Voter;
 use tenure_core::{Error, ErrorKind, Result};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
+
+use crate::election::majority;
+use crate::seat::{Home, Need, Seat};
 
 /// The longest that one voter is waited for while the others are not enough.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long whoever is told later listens for answers that no longer matter to the caller.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-/// How many questions a voter may leave open before it is asked no more, but now and then.
-const OPEN: usize = 64;
-/// How long it has to be silent for that, and how often it is asked then.
-const SILENCE: Duration = Duration::from_millis(500);
+/// How long it is the turn of one voter to be asked before the others by all who contend.
+const TURN: u64 = 1_000_000;
 
 /// How long one voter is waited for in a call for a lease of this ttl.
 pub(crate) fn patience(ttl: Duration) -> Duration {
@@ -31,15 +32,7 @@ pub(crate) struct House<V> {
     pub(crate) longest: Duration,
     rounds: AtomicU64,
     /// For calls that are made outside of any runtime.
-    own: OnceLock<Option<Own>>,
-}
-
-/// A voter, and whether it answers.
-pub(crate) struct Seat<V> {
-    pub(crate) voter: V,
-    open: AtomicUsize,
-    /// When it last answered, or was asked although it did not.
-    heard: AtomicU64,
+    home: Arc<Home>,
 }
 
 /// What a voter answered.
@@ -49,16 +42,10 @@ pub(crate) type Asked<T> = FuturesUnordered<BoxFuture<'static, Heard<T>>>;
 
 impl<V: Voter> House<V> {
     pub(crate) fn new(voters: Vec<V>, longest: Duration) -> Self {
-        let seat = |voter| {
-            let heard = AtomicU64::new(SystemClock.now().as_nanos());
-            Arc::new(Seat { voter, open: AtomicUsize::new(0), heard })
-        };
-        Self {
-            seats: voters.into_iter().map(seat).collect(),
-            longest,
-            rounds: AtomicU64::new(0),
-            own: OnceLock::new(),
-        }
+        let home = Arc::new(Home::default());
+        let seat = |voter| Arc::new(Seat::new(voter, home.clone()));
+        let seats = voters.into_iter().map(seat).collect();
+        Self { seats, longest, rounds: AtomicU64::new(0), home }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -77,10 +64,26 @@ impl<V: Voter> House<V> {
         if last < now { now } else { self.rounds.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    /// Puts a question to one voter.
+    /// Whether those that answer, as far as anybody knows, are a majority.
+    fn suffices(&self) -> bool {
+        majority(self.size()) <= self.seats.iter().filter(|seat| seat.is_in()).count()
+    }
+
+    /// Which voter is asked first at this time by all who contend. In turns, so that one that keeps a vote
+    /// for nobody is not in everybody's way for long.
+    pub(crate) fn lead(&self) -> usize {
+        let turn = usize::try_from(SystemClock.wall().0 / TURN).unwrap_or(0);
+        let of = |voters: &[usize]| voters[turn % voters.len()];
+        let (all, is_in) = (0..self.size(), |voter: &usize| self.seats[*voter].is_in());
+        let those_in: Vec<usize> = all.clone().filter(is_in).collect();
+        if those_in.is_empty() { of(&all.collect::<Vec<_>>()) } else { of(&those_in) }
+    }
+
+    /// Puts a question to one voter. One that is out fails at once, if the others suffice.
     pub(crate) fn ask<T, F>(
         &self,
         voter: usize,
+        need: Need,
         question: impl FnOnce(Arc<Seat<V>>) -> F + Send + 'static,
     ) -> BoxFuture<'static, Heard<T>>
     where
@@ -88,12 +91,15 @@ impl<V: Voter> House<V> {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let seat = self.seats[voter].clone();
+        if !seat.is_in() && !seat.is_worth(need) && self.suffices() {
+            return Box::pin(ready((voter, Err(left_out()))));
+        }
         Box::pin(async move {
-            let Some(open) = Open::at(seat.clone()) else {
-                return (voter, Err(silent()));
+            let Some(open) = seat.opens() else {
+                return (voter, Err(left_out()));
             };
             let answer = question(seat).await;
-            open.is_answered();
+            open.answered(&answer);
             (voter, answer)
         })
     }
@@ -101,13 +107,14 @@ impl<V: Voter> House<V> {
     /// Puts a question to all of them.
     pub(crate) fn ask_all<T, F>(
         &self,
+        need: Need,
         question: impl Fn(Arc<Seat<V>>) -> F + Clone + Send + 'static,
     ) -> Asked<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        (0..self.size()).map(|voter| self.ask(voter, question.clone())).collect()
+        (0..self.size()).map(|voter| self.ask(voter, need, question.clone())).collect()
     }
 
     /// Does something in a runtime: that of the caller, or our own if it has none.
@@ -118,13 +125,8 @@ impl<V: Voter> House<V> {
         if Handle::try_current().is_ok() {
             return Ok(work.await);
         }
-        let own = self.own.get_or_init(Own::start);
-        let Some(runtime) = own.as_ref().and_then(|own| own.0.as_ref()) else {
-            return Err(Error::new(ErrorKind::Unreachable, "no thread to ask the voters in")
-                .with_nothing_changed());
-        };
         let dropped = |_| Error::new(ErrorKind::Unknown, "the thread of this call has ended");
-        runtime.spawn(work).await.map_err(dropped)
+        self.home.runtime()?.spawn(work).await.map_err(dropped)
     }
 }
 
@@ -191,67 +193,6 @@ pub(crate) fn too_few<T>(answers: &[Option<Result<T>>]) -> Error {
     }
 }
 
-fn silent() -> Error {
-    Error::new(ErrorKind::Unreachable, "the node is silent").with_nothing_changed()
-}
-
-/// A question that is not answered yet.
-struct Open<V>(Arc<Seat<V>>);
-
-impl<V> Open<V> {
-    /// `None` if the voter leaves so many open that it is asked no more.
-    fn at(seat: Arc<Seat<V>>) -> Option<Self> {
-        let open = seat.open.fetch_add(1, Ordering::Relaxed);
-        let this = Self(seat);
-        if OPEN <= open {
-            let (now, heard) = (SystemClock.now(), this.0.heard.load(Ordering::Relaxed));
-            let is_silent = SILENCE < now.since(Moment::from_nanos(heard));
-            // One of those who find it silent asks all the same.
-            let asks = || {
-                let order = Ordering::Relaxed;
-                this.0.heard.compare_exchange(heard, now.as_nanos(), order, order).is_ok()
-            };
-            if is_silent && !asks() {
-                return None;
-            }
-            if !is_silent && OPEN * 16 <= open {
-                return None;
-            }
-        }
-        Some(this)
-    }
-
-    fn is_answered(&self) {
-        self.0.heard.store(SystemClock.now().as_nanos(), Ordering::Relaxed);
-    }
-}
-
-impl<V> Drop for Open<V> {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Own(Option<Runtime>);
-
-impl Own {
-    fn start() -> Option<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("tenure-quorum")
-            .enable_all()
-            .build()
-            .inspect_err(|error| tracing::warn!(%error, "no thread to ask the voters in"))
-            .ok()?;
-        Some(Self(Some(runtime)))
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        // May be dropped inside another runtime, which must not be blocked.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+fn left_out() -> Error {
+    Error::new(ErrorKind::Unreachable, "the node does not answer").with_nothing_changed()
 }

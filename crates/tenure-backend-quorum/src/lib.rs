@@ -5,13 +5,14 @@
 //! that they lost. The voters are any stores that do what `tenure_core::voter` says.
 //!
 //! The tree: `election` and `standing` for what the answers of all voters amount to, `urn` for the rules
-//! of one of them, all pure, and model-checked as they are; `house` for asking them, `acquire`, `renew`,
+//! of one of them, all pure, and model-checked as they are; `seat` and `house` for asking them, `acquire`, `renew`,
 //! `end` and `look` for what is asked, `backend` for the verbs.
 
 mod election;
 mod standing;
 pub mod urn;
 
+mod seat;
 mod house;
 mod acquire;
 mod renew;

@@ -8,6 +8,7 @@ use tenure_core::{Fence, HolderView, LockName, MemberId, Result, View};
 use crate::election::majority;
 use crate::end::PATIENCE;
 use crate::house::{House, drain, gather, known, too_few};
+use crate::seat::Need;
 
 /// What each voter has of a lock, as far as it has answered.
 pub(crate) struct Seen(Vec<Option<Sight>>);
@@ -18,7 +19,7 @@ pub(crate) struct Seen(Vec<Option<Sight>>);
 /// If a majority does not answer.
 pub(crate) async fn seen<V: Voter>(house: &House<V>, name: &LockName) -> Result<Seen> {
     let (name, longest) = (Arc::new(name.clone()), house.longest);
-    let mut asked = house.ask_all(move |seat| {
+    let mut asked = house.ask_all(Need::Majority, move |seat| {
         let name = name.clone();
         async move { seat.voter.look(&name, longest).await }
     });
@@ -35,7 +36,7 @@ pub(crate) async fn view<V: Voter>(house: Arc<House<V>>, name: LockName) -> Resu
 }
 
 pub(crate) async fn ping<V: Voter>(house: Arc<House<V>>) -> Result<()> {
-    let mut asked = house.ask_all(|seat| async move { seat.voter.ping().await });
+    let mut asked = house.ask_all(Need::Majority, |seat| async move { seat.voter.ping().await });
     let quorum = majority(house.size());
     let enough = |answers: &[Option<Result<()>>]| {
         quorum <= answers.iter().flatten().filter(|answer| answer.is_ok()).count()

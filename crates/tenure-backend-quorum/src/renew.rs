@@ -11,6 +11,7 @@ use tenure_core::{Details, Error, Fence, Owner, Result, Seats};
 
 use crate::election::majority;
 use crate::house::{Asked, House, afterwards, known, too_few};
+use crate::seat::Need;
 use crate::standing::{Standing, standing};
 
 /// What one voter says to all signs.
@@ -19,7 +20,7 @@ type Said = Vec<Result<Keep>>;
 pub(crate) async fn renew<V: Voter>(house: Arc<House<V>>, members: Vec<Member>) -> Vec<Renewal> {
     let sign = |m: &Member| Sign::new(m.name.clone(), m.id, m.change.then_some(m.ttl));
     let signs: Arc<[Sign]> = members.iter().map(sign).collect();
-    let asked = house.ask_all(move |seat| {
+    let asked = house.ask_all(Need::Majority, move |seat| {
         let signs = signs.clone();
         async move { Ok::<Said, Error>(seat.voter.renew(&signs).await) }
     });
@@ -124,7 +125,7 @@ impl<V: Voter> Round<V> {
         ballot.round = self.house.next_round();
         ballot.longest = self.house.longest;
         ballot.repair = true;
-        let asked = self.house.ask(voter, move |seat| async move {
+        let asked = self.house.ask(voter, Need::Majority, move |seat| async move {
             let vote = seat.voter.vote(&ballot).await?;
             if let Vote::Given { .. } = vote {
                 seat.voter.raise(&ballot.name, ballot.member, fence).await?;
@@ -142,9 +143,9 @@ impl<V: Voter> Round<V> {
             |voter: &usize| matches!(self.answers[member][*voter], Some(Ok(Keep::Kept { .. })));
         let (name, longest) = (self.members[member].name.clone(), self.house.longest);
         if let Some(voter) = (0..self.house.size()).find(keeps) {
-            let looked = self
-                .house
-                .ask(voter, move |seat| async move { seat.voter.look(&name, longest).await });
+            let looked = self.house.ask(voter, Need::Majority, move |seat| async move {
+                seat.voter.look(&name, longest).await
+            });
             if let (_, Ok(sight)) = looked.await
                 && let Some(holder) = sight.holder
                 && holder.member == self.members[member].id

@@ -149,6 +149,10 @@ impl<M: Copy + Ord> Urn<M> {
         // A ballot of it that is still on its way has to be refused.
         let is_withdrawn = how == Departure::Withdrawn && known == Departure::Forgotten;
         self.gone.insert(member, if is_withdrawn { how } else { known.clone() });
+        if known == Departure::Expired {
+            // What asks again for a vote that was lost is late, too.
+            self.late.insert(member, u64::MAX);
+        }
         if self.record.is_some_and(|(m, _)| m == member) {
             self.record = None;
         }
@@ -193,5 +197,22 @@ impl<M: Copy + Ord> Urn<M> {
             (None, Some((record, _))) if record == member => Departure::Expired,
             _ => Departure::Forgotten,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_left_gets_no_vote_by_asking_again_for_one_that_it_had_lost() {
+        let mut urn = Urn::default();
+        assert!(matches!(urn.vote('a', 1, false, 0), Answer::Said(_)));
+        urn.expire();
+        assert_eq!(urn.leave('a', Leave::Release), Left::NotHeld(Departure::Expired));
+        assert_eq!(urn.vote('a', 2, true, 0), Answer::Late);
+        // And is told the same as before.
+        assert_eq!(urn.leave('a', Leave::Release), Left::NotHeld(Departure::Expired));
+        assert_eq!(urn.key, None);
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::actor::{Actor, Holding};
 use crate::alarm::before;
-use crate::attempt::{departed, mismatch};
 use crate::backend::{Change, Claim, Departure, Kept, Release, Renewal, Value};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +19,7 @@ use crate::manager::Inner;
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
 use crate::phase::Phase;
+use crate::refusal::{departed, mismatch};
 use crate::token::{ClaimId, HolderId};
 use crate::upgrade::upgrade;
 use crate::values::{Fence, Micros, Seats};

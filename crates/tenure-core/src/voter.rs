@@ -29,7 +29,8 @@ pub struct Ballot {
     /// How long the vote binds the voter unless it is renewed.
     pub ttl: Duration,
     /// The longest ttl that anybody may have: for so long a voter gives no vote that may have
-    /// forgotten what it knew.
+    /// forgotten what it knew. A voter is told by the first who asks; it can be made longer until
+    /// it gives votes, and then no more.
     pub longest: Duration,
     /// A holder that has been confirmed by a majority asks for the vote of one that has lost it.
     pub repair: bool,
@@ -73,8 +74,8 @@ pub enum Vote {
     Gone(Departure),
     /// This round was given up before the ballot came.
     Late,
-    /// Others let leases live for longer than this ballot says that anybody may.
-    Longer(Duration),
+    /// All who use it have to agree on how long a lease may live, and the first said this.
+    Bound(Duration),
 }
 
 /// What a voter says when a fence is to be raised.
@@ -187,12 +188,14 @@ pub struct Sight {
     pub holder: Option<HolderView>,
     /// Whether it gives votes, or for how long it does not.
     pub quarantine: Duration,
+    /// How long a lease may live, as those say who ask for its votes; `None` if nobody has asked.
+    pub longest: Option<Duration>,
 }
 
 impl Sight {
     /// A voter that is bound to nobody.
     pub fn new(fence: Fence, floor: Fence) -> Self {
-        Self { fence, floor, holder: None, quarantine: Duration::ZERO }
+        Self { fence, floor, holder: None, quarantine: Duration::ZERO, longest: None }
     }
 }
 
@@ -232,7 +235,7 @@ pub trait Voter: Send + Sync + 'static {
     /// Frees it from a member whose lease an operator ends, and raises its fence.
     fn oust(&self, ouster: &Ouster) -> impl Future<Output = Result<Left>> + Send;
 
-    /// What it has of a lock.
+    /// What it has of a lock. Asks for nothing: nobody is bound by the longest ttl that is named.
     fn look(
         &self,
         name: &LockName,

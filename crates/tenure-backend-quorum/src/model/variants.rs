@@ -7,12 +7,13 @@ use crate::election::Rules;
 fn elections() -> Trial {
     Trial {
         clients: 2,
-        asks: if full() { 2 } else { 1 },
-        silences: u8::from(full()),
+        asks: 1,
+        silences: 0,
         expiries: 1,
         lapses: 0,
         renewals: 0,
         amnesias: 0,
+        lapses_of_memory: 0,
         slow: false,
         rules: Rules::default(),
         broken: Broken::Nothing,
@@ -20,41 +21,49 @@ fn elections() -> Trial {
 }
 
 fn holders() -> Trial {
-    Trial {
-        asks: 1,
-        expiries: 0,
-        silences: u8::from(full()),
-        renewals: 2,
-        lapses: 2,
-        ..elections()
-    }
+    Trial { expiries: 0, silences: u8::from(full()), renewals: 2, lapses: 2, ..elections() }
 }
 
 #[test]
 fn fences_rise_whatever_is_late_or_lost_and_whichever_keys_end_early() {
-    check(&elections());
+    check(&Trial { silences: 1, ..elections() });
+}
+
+#[test]
+fn who_asks_again_keeps_every_promise() {
+    // There are too many orders for every day.
+    let (asks, silences) = if full() { (2, 1) } else { (1, 0) };
+    check(&Trial { asks, silences, ..elections() });
 }
 
 #[test]
 fn without_keys_that_end_early_no_two_work_at_once() {
-    check(&Trial { expiries: 0, silences: 1, ..elections() });
+    check(&Trial { asks: if full() { 2 } else { 1 }, expiries: 0, silences: 1, ..elections() });
 }
 
 #[test]
 fn three_who_ask_at_a_time_keep_every_promise() {
-    // There are too many orders for every day.
-    let clients = if full() { 3 } else { 2 };
-    check(&Trial { clients, silences: 0, expiries: 1, asks: 1, ..elections() });
+    let (clients, silences) = if full() { (3, 1) } else { (2, 0) };
+    check(&Trial { clients, silences, ..elections() });
 }
 
 #[test]
 fn answers_that_are_on_their_way_for_long_break_nothing() {
-    check(&Trial { slow: true, expiries: u8::from(full()), asks: 1, ..elections() });
+    let more = u8::from(full());
+    check(&Trial { slow: true, expiries: more, silences: more, ..elections() });
 }
 
 #[test]
 fn a_voter_that_forgets_and_gives_no_votes_for_a_while_breaks_nothing() {
-    check(&Trial { amnesias: 1, expiries: 0, ..elections() });
+    check(&Trial { amnesias: 1, expiries: 0, silences: u8::from(full()), ..elections() });
+}
+
+#[test]
+fn who_left_may_be_forgotten_without_breaking_anything() {
+    let often = if full() { 2 } else { 1 };
+    check(&Trial { lapses_of_memory: often, ..elections() });
+    check(&Trial { lapses_of_memory: often, silences: 1, expiries: 0, ..elections() });
+    check(&Trial { lapses_of_memory: often, silences: 0, ..holders() });
 }
 
 #[test]

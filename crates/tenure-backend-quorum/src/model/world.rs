@@ -27,6 +27,9 @@ pub(super) struct Trial {
     pub(super) renewals: u8,
     /// How many voters forget everything.
     pub(super) amnesias: u8,
+    /// How often a voter forgets how a member's time ended, or that a round was given up: it
+    /// remembers so many.
+    pub(super) lapses_of_memory: u8,
     /// Answers are on their way as long as requests are.
     pub(super) slow: bool,
     pub(super) rules: Rules,
@@ -104,6 +107,20 @@ impl Mail {
     fn is_reply(&self) -> bool {
         matches!(self, Mail::Said { .. } | Mail::Raised { .. })
     }
+
+    /// The same of somebody else.
+    fn of(mut self, who_is: impl Fn(Who) -> Who, member_is: impl Fn(u8) -> u8) -> Self {
+        match &mut self {
+            Mail::Vote { who, member, .. }
+            | Mail::Raise { who, member, .. }
+            | Mail::Said { who, member, .. }
+            | Mail::Raised { who, member, .. } => {
+                (*who, *member) = (who_is(*who), member_is(*member));
+            }
+            Mail::Leave { member, .. } => *member = member_is(*member),
+        }
+        self
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +137,7 @@ pub(super) struct World {
     expiries: u8,
     lapses: u8,
     amnesias: u8,
+    lapses_of_memory: u8,
     /// A promise was broken on the way here.
     pub(super) broken: Option<&'static str>,
 }
@@ -141,6 +159,8 @@ pub(super) enum Step {
     Expire(usize),
     Lapse(usize),
     Forget(usize),
+    /// A voter forgets one member.
+    ForgetOne(usize, u8),
     EndQuarantine(usize),
 }
 
@@ -170,6 +190,7 @@ impl World {
             expiries: 0,
             lapses: 0,
             amnesias: 0,
+            lapses_of_memory: 0,
             broken: None,
         }
     }
@@ -225,6 +246,11 @@ impl World {
             if self.amnesias < trial.amnesias && self.urns[voter] != Urn::default() {
                 steps.push(Step::Forget(voter));
             }
+            if self.lapses_of_memory < trial.lapses_of_memory {
+                let (urn, mut marked) = (&self.urns[voter], BTreeSet::new());
+                marked.extend(urn.gone.keys().chain(urn.late.keys()));
+                steps.extend(marked.into_iter().map(|m| Step::ForgetOne(voter, m)));
+            }
             if self.quarantined[voter] && self.leases_are_over() {
                 steps.push(Step::EndQuarantine(voter));
             }
@@ -243,8 +269,67 @@ impl World {
         }
     }
 
-    /// The same world with its voters in one certain order: which is which makes no difference.
+    /// The same world with its clients, members and voters in one certain order: which is which makes no
+    /// difference. Where two look alike from here, either may come first.
     pub(super) fn in_order(&self) -> World {
+        self.with_clients_in_order().with_voters_in_order()
+    }
+
+    fn with_clients_in_order(&self) -> World {
+        let looks = |who: &Who| {
+            let (client, mut hasher) = (&self.clients[*who], DefaultHasher::new());
+            (client.phase, client.round, client.fence, client.above).hash(&mut hasher);
+            (client.asks, client.renewals, client.is_whole, client.is_old).hash(&mut hasher);
+            let mut at: Vec<u64> = (0..VOTERS).map(|v| self.looks_of(client, v)).collect();
+            at.sort_unstable();
+            at.hash(&mut hasher);
+            hasher.finish()
+        };
+        let mut order: Vec<Who> = (0..self.clients.len()).collect();
+        order.sort_by_key(looks);
+        let mut members: Vec<u8> = order.iter().map(|who| self.clients[*who].member).collect();
+        let mut others: Vec<u8> = self.urns.iter().flat_map(members_of).collect();
+        others.extend(self.mail.iter().map(|(_, mail)| mail.member()));
+        others.sort_unstable();
+        for other in others {
+            if !members.contains(&other) {
+                members.push(other);
+            }
+        }
+        let who_is = |old: Who| order.iter().position(|o| *o == old).expect("each is there");
+        let member_is = |old: u8| {
+            let at = members.iter().position(|o| *o == old).expect("each is there");
+            u8::try_from(at).expect("a few")
+        };
+        let mut world = self.clone();
+        world.clients = order.iter().map(|who| self.clients[*who].clone()).collect();
+        world.clients.iter_mut().for_each(|client| client.member = member_is(client.member));
+        for urn in &mut world.urns {
+            urn.key = urn.key.map(member_is);
+            urn.record = urn.record.map(|(member, round)| (member_is(member), round));
+            urn.raiser = urn.raiser.map(member_is);
+            urn.gone = urn.gone.iter().map(|(m, how)| (member_is(*m), how.clone())).collect();
+            urn.late = urn.late.iter().map(|(m, round)| (member_is(*m), *round)).collect();
+        }
+        let mail = self.mail.iter().map(|(at, mail)| (*at, mail.of(who_is, member_is)));
+        world.mail = mail.collect();
+        world
+    }
+
+    /// How a voter, and what is on its way to or from it, looks to a client.
+    fn looks_of(&self, client: &Client, voter: usize) -> u64 {
+        let (urn, member, mut hasher) = (&self.urns[voter], client.member, DefaultHasher::new());
+        client.election.as_ref().map(|e| e.stand(voter)).hash(&mut hasher);
+        (urn.key == Some(member), urn.raiser == Some(member), urn.fence).hash(&mut hasher);
+        urn.record.filter(|(m, _)| *m == member).map(|(_, round)| round).hash(&mut hasher);
+        (urn.gone.get(&member), urn.late.get(&member)).hash(&mut hasher);
+        for (_, mail) in self.mail.iter().filter(|(v, m)| *v == voter && m.member() == member) {
+            mail.of(|_| 0, |_| 0).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn with_voters_in_order(&self) -> World {
         let looks = |voter: usize| {
             let mut hasher = DefaultHasher::new();
             (&self.urns[voter], self.quarantined[voter], self.times[voter]).hash(&mut hasher);
@@ -342,6 +427,11 @@ impl World {
                 self.urns[voter] = Urn::default();
                 self.quarantined[voter] = trial.broken != Broken::NoQuarantine;
                 self.clients.iter_mut().for_each(|client| client.is_old = true);
+            }
+            Step::ForgetOne(voter, member) => {
+                self.lapses_of_memory += 1;
+                self.urns[voter].gone.remove(&member);
+                self.urns[voter].late.remove(&member);
             }
             Step::EndQuarantine(voter) => {
                 self.quarantined[voter] = false;
@@ -518,4 +608,11 @@ impl World {
             Standing::Unknown => {}
         }
     }
+}
+
+/// All that a voter has something of.
+fn members_of(urn: &Urn<u8>) -> Vec<u8> {
+    let mut members: Vec<u8> = urn.gone.keys().chain(urn.late.keys()).copied().collect();
+    members.extend(urn.key.into_iter().chain(urn.raiser).chain(urn.record.map(|(m, _)| m)));
+    members
 }

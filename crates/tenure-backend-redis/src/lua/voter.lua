@@ -3,14 +3,16 @@
 -- KEYS and ARGV are those of the lock scripts: a key and a hash beside it for each turn, and a verb, a
 -- member, what else the verb needs, and where a ballot comes from. The key is the one that `SET key token
 -- NX PX` makes; it ends by itself, and other programs may have it. The hash remembers: fence, who had
--- it raised (r) and for whom the key was set (m), in which round (n), with which fence (g); and a ring of
--- members whose time is over (x…) and of rounds that were given up (z…).
+-- it raised (r) and for whom the key was set (m), in which round (n), with which fence (g); and members
+-- whose time is over (x…) and rounds that were given up (z…), of which a ring (y…, i) keeps the last ones.
 --
 -- Durations and times are in microseconds.
 
 local call, KEYS, ARGV, format, sub = redis.call, KEYS, ARGV, string.format, string.sub
 local unpack, pack = cmsgpack.unpack, cmsgpack.pack
 local DAY, REMEMBER, RING, MAX_WAITERS = 86400 * 1000000, 600 * 1000000, 64, 64
+-- Above all rounds.
+local ALL_ROUNDS = 2 ^ 53
 -- How many are told that a lock is free: all of them at a time would split the votes.
 local TOLD = 2
 -- What this server is, as of the last time that somebody looked.
@@ -25,26 +27,26 @@ local function digits(number) return format('%.0f', number) end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local left, most
+local since, most
 
 -- For how long no vote is given: as long as any lease may live that this server forgot when it was
--- started, or its data was lost. And how long that is, as everybody says who asked.
-local function quarantine(longest)
-  if left then return left, most end
-  local id = string.match(call('INFO', 'server'), 'run_id:(%w+)')
-  local f = call('HMGET', RUN, 'id', 'since', 'longest')
-  local since = tonumber(f[2] or 0)
-  most = tonumber(f[3] or 0)
-  if not id or f[1] ~= id or now < since then
-    since = now
-    call('HSET', RUN, 'id', id or '', 'since', digits(now))
+-- started, or its data was lost. And how long that is, as the first said who asked for votes. It can be
+-- made longer until votes are given; whoever names another time then is refused, and nobody else.
+local function quarantine(longest, asks)
+  if not since then
+    local id = string.match(call('INFO', 'server'), 'run_id:(%w+)')
+    local f = call('HMGET', RUN, 'id', 'since', 'longest')
+    since, most = tonumber(f[2] or 0), tonumber(f[3] or 0)
+    if not id or f[1] ~= id or now < since then
+      since = now
+      call('HSET', RUN, 'id', id or '', 'since', digits(now))
+    end
   end
-  if most < longest then
+  if asks and most < longest and (most == 0 or now < since + most) then
     most = longest
     call('HSET', RUN, 'longest', digits(most))
   end
-  left = since + most - now
-  return left, most
+  return since + (most > 0 and most or longest) - now, most
 end
 
 local key, cell, f
@@ -59,21 +61,35 @@ local function open(k, c, member)
   f.key = call('GET', k)
   if f[6] then
     local gone = unpack(f[6])
-    if now < gone[2] then f.gone = { gone[1], gone[3], gone[4] } end
+    if now < gone[2] then f.gone = { gone[3], gone[4], gone[5] } end
   end
+  f.late = f[7] and unpack(f[7])[2]
 end
 
--- A member's time is over, or a round of it was given up: the last ones are remembered.
-local function remember(field, text)
-  f.at = (f.at + 1) % RING
-  local place = 'y' .. f.at
-  local old = call('HGET', cell, place)
-  if old and old ~= field then call('HDEL', cell, old) end
-  call('HSET', cell, place, field, field, text, 'i', f.at)
+-- A member's time is over, or a round of it was given up: the last ones are remembered. One that is so
+-- already keeps its place for half a round of the ring, so that who asks again and again takes no other's.
+local function remember(field, what)
+  local known = call('HGET', cell, field)
+  local at = known and unpack(known)[1]
+  if not at or RING / 2 <= (f.at - at) % RING then
+    at = (f.at + 1) % RING
+    f.at = at
+    local old = call('HGET', cell, 'y' .. at)
+    local there = old and old ~= field and call('HGET', cell, old)
+    -- It may have been remembered again since, elsewhere.
+    if there and unpack(there)[1] == at then call('HDEL', cell, old) end
+    call('HSET', cell, 'y' .. at, field, 'i', at)
+  end
+  call('HSET', cell, field, pack({ at, what[1], what[2], what[3], what[4] }))
 end
 
 local function depart(member, how)
-  remember('x' .. sub(member, 1, 32), pack({ how[1], now + REMEMBER, how[2], how[3] }))
+  remember('x' .. sub(member, 1, 32), { now + REMEMBER, how[1], how[2], how[3] })
+end
+
+-- Ballots of these rounds that are still on their way are refused.
+local function too_late(member, round)
+  remember('z' .. sub(member, 1, 32), { math.max(round, f.late or 0) })
 end
 
 local function departure(member)
@@ -137,13 +153,13 @@ local verbs = {}
 
 -- 'vote' { round, ttl, longest, repair, waits }
 function verbs.vote(member, t, origin)
-  local for_long, longest = quarantine(t[3])
-  if t[3] < longest then return { 'longer', longest } end
+  local for_long, longest = quarantine(t[3], true)
+  if t[3] ~= longest then return { 'bound', longest } end
   if for_long > 0 then return { 'quarantined', for_long } end
   -- Its vote was lost here, and a majority says that its time is not over.
   local was_lost = t[4] == 1 and f.gone and f.gone[1] == 'expired'
   if f.gone and not was_lost then return { 'gone', f.gone } end
-  if f[7] and t[1] <= tonumber(f[7]) then return { 'late' } end
+  if f.late and t[1] <= f.late then return { 'late' } end
   if f.key and f.key ~= member then
     if t[5] == 1 then
       wait(member, unpack(origin)[2])
@@ -204,8 +220,7 @@ end
 -- 'abandon' { round, late }
 function verbs.abandon(member, t)
   if t[2] == 1 then
-    local round = math.max(t[1], tonumber(f[7] or 0))
-    remember('z' .. sub(member, 1, 32), digits(round))
+    too_late(member, t[1])
     live_until(now)
   end
   if f.key ~= member or (f.member == member and t[1] < f.round) then
@@ -228,6 +243,8 @@ local function leave(member, how)
     depart(member, is_withdrawn and { how, '', '' } or known)
     live_until(now)
   end
+  -- What asks again for a vote that was lost is late, too.
+  if known[1] == 'expired' then too_late(member, ALL_ROUNDS) end
   if f.member == member then call('HSET', cell, 'm', '') end
   return { 'not_held', known }
 end
@@ -258,8 +275,9 @@ end
 
 -- 'look' { longest }
 function verbs.look(_, t)
-  local for_long = quarantine(t[1])
-  return { 'sight', f.fence, math.max(f.fence, now), math.max(for_long, 0), f.key and holder() or {} }
+  local for_long, longest = quarantine(t[1], false)
+  return { 'sight', f.fence, math.max(f.fence, now), math.max(for_long, 0), longest,
+    f.key and holder() or {} }
 end
 
 local function turn(k, c, verb, member, what, origin)

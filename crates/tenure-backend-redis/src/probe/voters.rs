@@ -18,8 +18,9 @@ const APART: i64 = 500_000;
 
 /// Looks at the servers of a Redlock; takes about a second. Needs a tokio runtime with time and I/O.
 ///
-/// The findings are about `majority`, `independence`, `votes`, `server`, `memory`, `restart`,
-/// `spikes`, `clock` and `timeouts`.
+/// The findings are about `majority`, `independence`, `votes`, `max_ttl`, `server`, `memory`, `restart`,
+/// `spikes`, `clock` and `timeouts`. A look starts the time in which new servers give no votes, and
+/// changes nothing else.
 ///
 /// # Errors
 /// `Invalid` if the address is not understood; `Unreachable` if no server answers. A deployment that
@@ -43,7 +44,7 @@ pub async fn examine_voters(url: &str, longest: Duration) -> Result<Vec<Finding>
 async fn look(configs: Vec<RedisConfig>, longest: Duration) -> Result<Vec<Finding>> {
     let count = configs.len();
     let (mut seen, mut silent) = (Vec::new(), Vec::new());
-    let mut quarantines = Vec::new();
+    let (mut quarantines, mut bounds) = (Vec::new(), Vec::new());
     let name = LockName::new(format!("tenure-doctor-{}", Token::random().member().holder()))?;
     for config in configs {
         let address = config.masked();
@@ -54,6 +55,9 @@ async fn look(configs: Vec<RedisConfig>, longest: Duration) -> Result<Vec<Findin
         let Some(server) = servers.all().first_mut() else { continue };
         seen.push((address, Asked::of(server).await));
         let sight = RedisVoter::new(config)?.look(&name, longest).await;
+        if let Some(bound) = sight.as_ref().ok().and_then(|sight| sight.longest) {
+            bounds.push((seen[seen.len() - 1].0.clone(), bound));
+        }
         quarantines.push(sight.map(|sight| sight.quarantine));
     }
     if seen.is_empty() {
@@ -73,6 +77,7 @@ async fn look(configs: Vec<RedisConfig>, longest: Duration) -> Result<Vec<Findin
     let of_each: Vec<_> = of_each.collect();
     findings.extend(merged(of_each));
     findings.insert(findings.len().min(5), restart(longest));
+    findings.extend(bound(&bounds, longest));
     findings.push(clocks(&seen, longest));
     Ok(findings)
 }
@@ -173,6 +178,43 @@ fn votes(quarantines: &[Result<Duration>]) -> Finding {
         .with_help("nothing has to be done: leases that they may have forgotten are over then"),
     };
     finding.with_fact("waiting", waits)
+}
+
+/// All have to name the same longest ttl, or some are refused; `None` if nobody has asked for votes yet.
+fn bound(bounds: &[(String, Duration)], longest: Duration) -> Option<Finding> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let others: Vec<_> = bounds.iter().filter(|(_, bound)| *bound != longest).collect();
+    let Some((_, other)) = others.first() else {
+        let agreed = Finding::new(
+            "max_ttl",
+            Standing::Good,
+            format!("a lease lives for {longest:?} at most, as everybody says"),
+        );
+        return (!bounds.is_empty()).then(|| agreed.with_fact("max_ttl_ms", millis(longest)));
+    };
+    let names: Vec<_> = others.iter().map(|(name, b)| format!("{name} ({b:?})")).collect();
+    let all_others = others.len() == bounds.len();
+    let help = if all_others && others.iter().all(|(_, bound)| bound == other) {
+        format!(
+            "name `?max_ttl={}ms`, as all others do; to change it for all, stop them, and delete the key \
+             `tenure:run` on each server",
+            millis(*other)
+        )
+    } else {
+        "delete the key `tenure:run` on those servers: they count as restarted then, and learn what the \
+         others say"
+            .to_owned()
+    };
+    let refused = format!(
+        "this address says that a lease lives for {longest:?} at most, and is refused by {}, which know \
+         another time",
+        names.join(", ")
+    );
+    Some(
+        Finding::new("max_ttl", Standing::Bad, refused)
+            .with_help(help)
+            .with_fact("max_ttl_ms", millis(*other)),
+    )
 }
 
 fn restart(longest: Duration) -> Finding {

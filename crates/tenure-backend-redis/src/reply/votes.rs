@@ -22,7 +22,7 @@ pub(crate) fn vote(answer: Answer) -> Result<Vote> {
         "quarantined" => Vote::Quarantined(reply.duration()?),
         "gone" => Vote::Gone(reply.departure()?),
         "late" => Vote::Late,
-        "longer" => Vote::Longer(reply.duration()?),
+        "bound" => Vote::Bound(reply.duration()?),
         _ => return Err(strange("an answer to a ballot")),
     })
 }
@@ -65,6 +65,7 @@ pub(crate) fn sight(answer: Answer) -> Result<Sight> {
     }
     let mut sight = Sight::new(reply.fence()?, reply.fence()?);
     sight.quarantine = reply.duration()?;
+    sight.longest = Some(reply.duration()?).filter(|longest| !longest.is_zero());
     let there = reply.array()?;
     if 0 < there.0.len() {
         sight.holder = Some(holder(there, now)?.0);

@@ -149,3 +149,21 @@ async fn the_scripts_of_a_voter_do_as_its_rules() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_asks_again_and_again_makes_a_server_forget_nobody_else() {
+    let server = RedisServer::start();
+    introduce(&server, "60s");
+    let voter = RedisVoter::new(RedisConfig::from_url(&server.url()).unwrap()).unwrap();
+    let name = LockName::new("x").unwrap();
+    let [gone, slow] = [0; 2].map(|_| Token::random().member());
+    let details = Arc::new(Details::of(Owner::this_process()));
+    let ballot = Ballot::new(name.clone(), gone, TTL, details);
+    assert!(matches!(voter.vote(&ballot).await.unwrap(), Vote::Given { .. }));
+    voter.leave(&name, gone, Leave::Release).await.unwrap();
+    // More often than a server remembers members.
+    for round in 0..200 {
+        voter.leave(&name, slow, Leave::Abandon { round, late: true }).await.unwrap();
+    }
+    assert_eq!(voter.vote(&ballot).await.unwrap(), Vote::Gone(Departure::Released));
+}

@@ -11,6 +11,7 @@ mod differential;
 mod faults;
 mod nodes;
 mod others;
+mod out;
 mod takeover;
 
 use tenure_testkit::lock_taker::{self, Job};

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use tenure_core::{ErrorKind, Fence};
+use tenure_core::{ErrorKind, Fence, Standing};
+use tenure_testkit::servers::redis::RedisSetup;
 
 use crate::stage::{SHORT, Set, X, acquire, until};
 
@@ -76,13 +77,68 @@ fn a_ttl_beyond_the_longest_is_refused_with_the_name_of_what_would_allow_it() {
     assert!(told.contains("max_ttl"), "{told}");
 }
 
+/// A store that names another longest ttl than the set.
+fn naming(set: &Set, max_ttl: &str) -> (tenure_core::LockManager, String) {
+    let url = set.url();
+    let url = format!("{}?max_ttl={max_ttl}", url.split('?').next().unwrap());
+    (tenure_core::LockManager::new(crate::stage::backend(&url)).unwrap(), url)
+}
+
 #[test]
-fn two_who_name_different_longest_ttls_are_told() {
-    let set = Set::old(3, "60s");
-    let mut url = set.url();
-    url = url.replace("max_ttl=60s", "max_ttl=2s");
-    let locks = tenure_core::LockManager::new(crate::stage::backend(&url)).unwrap();
-    let error = block_on(locks.acquire(X, SHORT)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
-    assert!(error.help().unwrap().contains("max_ttl"));
+fn whoever_names_another_longest_ttl_is_refused_and_nobody_else() {
+    let set = Set::old(3, "6s");
+    let locks = set.bystander();
+    for other in ["2s", "60s"] {
+        let (others, _) = naming(&set, other);
+        let error = block_on(others.acquire(X, SHORT)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+        assert!(error.help().unwrap().contains("max_ttl"), "{error:?}");
+        block_on(acquire(&locks, X, SHORT).release()).unwrap();
+    }
+}
+
+#[test]
+fn one_server_that_was_told_another_longest_ttl_is_in_nobodys_way() {
+    let set = Set::old(3, "6s");
+    crate::stage::introduce(&set.servers[0], "60s");
+    let locks = set.bystander();
+    let guard = acquire(&locks, X, SHORT * 5);
+    // Neither is one who finds the lock taken told anything else.
+    assert!(block_on(locks.try_acquire(X, SHORT)).unwrap().is_none());
+    block_on(guard.release()).unwrap();
+}
+
+#[test]
+fn a_doctor_that_names_another_longest_ttl_says_so_and_changes_nothing() {
+    let set = Set::old(3, "6s");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let examine = |url: &str| {
+        let all = runtime.block_on(tenure_backend_redis::examine_voters(url, SHORT)).unwrap();
+        all.into_iter().find(|finding| finding.what == "max_ttl").unwrap()
+    };
+    let run = || set.servers.iter().map(|s| s.cli(&["HGETALL", "tenure:run"])).collect::<Vec<_>>();
+    let before = run();
+    for other in ["2s", "60s"] {
+        let (_, url) = naming(&set, other);
+        let found = examine(&url);
+        assert_eq!(found.standing, Standing::Bad, "{found:?}");
+        assert!(found.help.as_deref().unwrap().contains("`?max_ttl=6000ms`"), "{found:?}");
+    }
+    assert_eq!(before, run());
+    assert_eq!(examine(&set.url()).standing, Standing::Good);
+    // Where one server was told something else, it is that one which has to be mended.
+    crate::stage::introduce(&set.servers[1], "60s");
+    let found = examine(&set.url());
+    assert_eq!(found.standing, Standing::Bad, "{found:?}");
+    assert!(found.help.as_deref().unwrap().contains("`tenure:run` on those servers"), "{found:?}");
+}
+
+#[test]
+fn a_new_server_that_a_doctor_looked_at_first_is_bound_by_whoever_asks_for_votes() {
+    let set = Set::new(3, "2s", RedisSetup::new);
+    let (_, url) = naming(&set, "60s");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(tenure_backend_redis::examine_voters(&url, SHORT)).unwrap();
+    // The time without votes runs from then on, and is that of those who take locks.
+    block_on(acquire(&set.bystander(), X, SHORT).release()).unwrap();
 }
