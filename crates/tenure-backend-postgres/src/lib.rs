@@ -4,8 +4,8 @@
 //! have every feature. `postgres+advisory://…` takes session advisory locks, which programs with
 //! `psql` take as well: freed at once when their session dies, and no table is needed.
 //!
-//! The tree: `address` and `config` for where it is, `tls` for who it has to be, `session` for one
-//! connection and `runtime` for who drives it, `error` for what errors mean, `pooler` for what may be
+//! The tree: `address` and `config` for where it is, `tls` for who it has to be, `wire` and `session`
+//! for one connection and `runtime` for who drives it, `error` for what errors mean, `pooler` for what may be
 //! in between; then the rooms, `lease` and `advisory`; `install` and `probe` are for
 //! those who run it: what is to be on the server, and how a deployment stands.
 
@@ -13,6 +13,7 @@ mod address;
 mod config;
 mod tls;
 
+mod wire;
 mod session;
 mod runtime;
 mod error;

@@ -6,6 +6,7 @@
 )]
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Notification, Row,
 use crate::config::Server;
 use crate::error;
 use crate::tls::{Connector, Tls};
+use crate::wire::Wire;
 
 /// A patience that needs no timer, and so no runtime: somebody else sees to it that the session
 /// is closed in time.
@@ -45,6 +47,7 @@ impl Ear for Deaf {
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
+    wire: Arc<Wire>,
     driver: AbortHandle,
     closing: AtomicBool,
     end: Arc<End>,
@@ -80,21 +83,22 @@ impl Session {
         }
     }
 
-    fn driven<S>(client: Client, mut connection: Connection<Socket, S>, ear: Arc<dyn Ear>) -> Self
+    fn driven<S>(client: Client, connection: Connection<Socket, S>, ear: Arc<dyn Ear>) -> Self
     where
         S: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
     {
         let end = Arc::new(End { ear, told: AtomicBool::new(false), why: OnceLock::new() });
-        let guard = Ended(end.clone());
+        let wire = Wire::new(connection);
+        let guard = Ended { end: end.clone(), wire: wire.clone() };
         let drive = async move {
             loop {
-                match poll_fn(|cx| connection.poll_message(cx)).await {
+                match poll_fn(|cx| guard.wire.poll_message(cx)).await {
                     Some(Ok(AsyncMessage::Notification(said))) => {
-                        guard.0.ear.on_notification(&said)
+                        guard.end.ear.on_notification(&said)
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
-                        let _ = guard.0.why.set(error::failed(error).message().to_owned());
+                        let _ = guard.end.why.set(error::failed(error).message().to_owned());
                         return;
                     }
                     None => return,
@@ -102,7 +106,7 @@ impl Session {
             }
         };
         let driver = Handle::current().spawn(drive).abort_handle();
-        Self { client, driver, closing: AtomicBool::new(false), end }
+        Self { client, wire, driver, closing: AtomicBool::new(false), end }
     }
 
     /// The client, for statements whose outcome is looked after by the caller.
@@ -154,6 +158,7 @@ impl Session {
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let unknown = CloseUnlessKnown { session: self, known: false };
+        let statement = self.sent(statement);
         let answer = if patience == FOR_EVER {
             Ok(statement.await)
         } else {
@@ -167,6 +172,21 @@ impl Session {
         let mut unknown = unknown;
         unknown.known = answer.as_ref().err().is_none_or(Error::changed_nothing);
         answer
+    }
+
+    /// Does something with the client. What it begins with is on its way when it is first polled,
+    /// without waiting for whoever drives the connection.
+    pub(crate) async fn sent<T>(&self, statement: impl Future<Output = T>) -> T {
+        let mut statement = pin!(statement);
+        let mut first = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                self.wire.send(|| statement.as_mut().poll(cx))
+            } else {
+                statement.as_mut().poll(cx)
+            }
+        })
+        .await
     }
 
     /// Runs one unnamed statement, in one round trip, and answers its rows; otherwise as
@@ -221,14 +241,20 @@ impl Drop for CloseUnlessKnown<'_> {
     }
 }
 
-/// Tells that the session has ended when whoever drives it ends, in whatever way.
-struct Ended(Arc<End>);
+/// Ends the connection, and tells that the session has ended, when whoever drives it ends, in whatever
+/// way.
+struct Ended {
+    end: Arc<End>,
+    wire: Arc<Wire>,
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        if !self.0.told.swap(true, Ordering::AcqRel) {
+        self.wire.cut();
+        if !self.end.told.swap(true, Ordering::AcqRel) {
+            let tell = std::panic::AssertUnwindSafe(|| self.end.ear.on_end());
             // An ear that panics must not take the runtime with it.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.0.ear.on_end()));
+            let _ = std::panic::catch_unwind(tell);
         }
     }
 }

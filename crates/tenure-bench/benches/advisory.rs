@@ -22,15 +22,24 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        if std::env::var("ONLY").is_ok() {
-            return distinct(&server).await;
+        // One of them alone, for a look at where its time goes.
+        let only = std::env::var("ONLY").unwrap_or_default();
+        let wanted = |part: &str| only.is_empty() || only == part;
+        if wanted("cycle") {
+            uncontended(&server).await;
         }
-        uncontended(&server).await;
-        distinct(&server).await;
-        for waiters in [2, 16] {
-            hand_over(&server, waiters).await;
+        if wanted("distinct") {
+            distinct(&server).await;
         }
-        many_locks(&server).await;
+        if wanted("hand-over") {
+            let floor = hand_over_by_hand(&server).await;
+            for waiters in [2, 16] {
+                hand_over(&server, waiters, &floor).await;
+            }
+        }
+        if wanted("many") {
+            many_locks(&server).await;
+        }
     });
 }
 
@@ -153,9 +162,37 @@ async fn together<F: Future<Output = ()> + Send + 'static>(all: impl Iterator<It
     }
 }
 
+/// A connection that waits in the server's queue while another one unlocks.
+async fn hand_over_by_hand(server: &PostgresServer) -> Times {
+    let (a, b, look) =
+        (Floor::new(server).await, Arc::new(Floor::new(server).await), Floor::new(server).await);
+    let wait = b.client.prepare("select pg_advisory_lock($1)::text").await.expect("prepared");
+    let mut times = Times::new("floor: from an unlock to the grant of a session");
+    for _ in 0..800 {
+        a.client.query_one(&a.lock, &[&1_i64]).await.expect("an answer");
+        let waits = {
+            let (b, wait) = (b.clone(), wait.clone());
+            async move {
+                b.client.query_one(&wait, &[&1_i64]).await.expect("granted");
+                now()
+            }
+        };
+        #[allow(clippy::disallowed_methods, reason = "a task of a benchmark")]
+        let waits = tokio::spawn(waits);
+        let waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted";
+        while look.client.query(waiting, &[]).await.expect("an answer").is_empty() {}
+        let before = now();
+        a.client.query_one(&a.unlock, &[&1_i64]).await.expect("an answer");
+        times.add(waits.await.expect("it ends").saturating_duration_since(before));
+        b.client.query_one(&b.unlock, &[&1_i64]).await.expect("an answer");
+    }
+    println!("{times}");
+    times
+}
+
 /// Waiters that each hand over to the next, in the order in which they came.
 #[allow(clippy::disallowed_methods, reason = "tasks of a benchmark")]
-async fn hand_over(server: &PostgresServer, waiters: usize) {
+async fn hand_over(server: &PostgresServer, waiters: usize, floor: &Times) {
     let locks = manager(server);
     let mut times = Times::new(format!("advisory: hand-over with {waiters} waiters, one manager"));
     let mut in_order = true;
@@ -184,7 +221,8 @@ async fn hand_over(server: &PostgresServer, waiters: usize) {
             released = release;
         }
     }
-    println!("{times}  {}", if in_order { "exactly in order" } else { "NOT in order" });
+    let order = if in_order { "exactly in order" } else { "NOT in order" };
+    println!("{}  {order}", times.beside(floor));
 }
 
 /// Many locks of one process at once, and one more beside them.

@@ -59,6 +59,50 @@ fn nested_runs_that_cross_lose_one_of_them_on_postgresql() {
     one_of_two_gives_way(&Site::with(&server.url()));
 }
 
+/// A leader that waits, in its term, for what a run holds that waits to lead.
+#[test]
+fn an_election_and_a_run_that_cross_lose_one_of_them() {
+    let site = Site::new();
+    let program = env!("CARGO_BIN_EXE_tenure");
+    let start = |outer: &str, held: &str, inner: &str, wanted: &str| {
+        let inner = format!("echo held; read go; exec {program} {inner} {wanted} -- echo both");
+        let mut run = site.start([outer, held, "--", "sh", "-c", &inner]);
+        assert_eq!(run.line(), "held");
+        run
+    };
+    let (mut left, mut right) = (start("elect", "a", "run", "b"), start("run", "b", "elect", "a"));
+    left.tell("go");
+    site.until("b", |lock| lock["waiters"].as_array().is_some_and(|all| all.len() == 1));
+    right.tell("go");
+    let (right, left) = (right.wait(), left.wait());
+    assert_eq!((left.code, left.stdout.as_str()), (0, "both\n"), "{}", left.stderr);
+    assert_eq!((right.code, right.stdout.as_str()), (75, ""), "{}", right.stderr);
+    assert!(right.stderr.contains("acquiring \"a\": a deadlock"), "{}", right.stderr);
+    assert!(site.is_free("a") && site.is_free("b"));
+}
+
+/// A command that runs once waits for what a run holds that waits for its result.
+#[test]
+fn a_call_that_runs_once_and_a_run_that_cross_lose_one_of_them() {
+    let site = Site::new();
+    let program = env!("CARGO_BIN_EXE_tenure");
+    let key = "once/3=cli/3=key";
+    let inner = format!("read go; exec {program} run a -- echo both");
+    let mut left = site.start(["once", "--fingerprint", "x", "key", "--", "sh", "-c", &inner]);
+    site.until(key, |lock| lock["locked"] == true);
+    let inner = format!("echo held; read go; exec {program} once -E 9 --fingerprint x key -- true");
+    let mut right = site.start(["run", "a", "--", "sh", "-c", &inner]);
+    assert_eq!(right.line(), "held");
+    left.tell("go");
+    site.until("a", |lock| lock["waiters"].as_array().is_some_and(|all| all.len() == 1));
+    right.tell("go");
+    let (right, left) = (right.wait(), left.wait());
+    assert_eq!((right.code, right.stdout.as_str()), (9, ""), "{}", right.stderr);
+    assert!(right.stderr.contains("a deadlock, and this one has to give way"), "{}", right.stderr);
+    assert_eq!((left.code, left.stdout.as_str()), (0, "both\n"), "{}", left.stderr);
+    assert!(site.is_free("a") && site.is_free(key));
+}
+
 #[test]
 fn a_deadlock_is_told_to_programs_with_the_exit_code_they_chose() {
     let site = Site::new();

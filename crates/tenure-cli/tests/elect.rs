@@ -135,6 +135,21 @@ fn what_is_proclaimed_is_read_by_everybody_for_as_long_as_the_term_lasts() {
 }
 
 #[test]
+fn what_a_dead_leader_proclaimed_is_not_shown_as_the_next_ones_and_goes_with_its_term() {
+    let site = Site::new();
+    let mut dead = candidate(&site, &["--proclaim", "10.0.0.7:9000"], LEAD);
+    let first = term(&mut dead);
+    dead.signal(Signal::KILL);
+    assert_eq!(dead.wait().code, -9);
+    let mut next = candidate(&site, &[], LEAD);
+    assert!(first < term(&mut next));
+    let status = site.tenure(["status", "x"]).stdout;
+    assert!(status.contains(&format!("under fence {first}, not by this holder")), "{status}");
+    assert_eq!(next.end().code, 7);
+    assert!(site.json(["status", "--json", "x"])["value"].is_null());
+}
+
+#[test]
 fn json_tells_how_it_went() {
     let site = Site::new();
     let elect = ["elect", "--json", "--owner", "me", "x", "--", "sh", "-c", "exit 4"];

@@ -139,6 +139,31 @@ fn failures_are_tried_again_if_that_was_asked_for() {
 }
 
 #[test]
+fn what_a_signal_ended_is_not_run_again_where_it_may_run_only_once() {
+    let site = Site::new();
+    let words = ["once", "--policy", "at-most-once", "key", "--", "sh", "-c", "kill -9 $$"];
+    assert_eq!(site.tenure(words).code, 137);
+    let again = site.tenure(words);
+    assert_eq!(again.code, 75, "{}", again.stderr);
+    assert!(again.stderr.contains("tenure once --forget KEY"), "{}", again.stderr);
+    assert_eq!(site.tenure(["once", "--forget", "key"]).code, 0);
+    assert_eq!(site.tenure(words).code, 137);
+}
+
+#[test]
+fn what_somebody_is_at_cannot_be_forgotten() {
+    let site = Site::new();
+    let mut leader = site.start(["once", "key", "--", "sh", "-c", "read go"]);
+    site.until("once/3=cli/3=key", |lock| lock["locked"] == true);
+    let forget = site.tenure(["once", "-E", "9", "--forget", "key"]);
+    assert_eq!(forget.code, 9, "{}", forget.stderr);
+    assert!(forget.stderr.contains("tenure force-release NAME"), "{}", forget.stderr);
+    leader.tell("go");
+    assert_eq!(leader.wait().code, 0);
+    assert_eq!(site.tenure(["once", "--forget", "key"]).code, 0);
+}
+
+#[test]
 fn a_lost_lease_ends_the_command_and_the_successors_output_is_printed() {
     let site = Site::new();
     let mine = ["--lease", "1s", "--fingerprint", "same", "key", "--", "sh", "-c"];

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use crate::clock::block_on;
 use crate::error::{Error, Result};
 use crate::guard::{LockWatch, NotReleased};
 use crate::held::LockToken;
@@ -13,6 +12,20 @@ use crate::name::LockName;
 use crate::request::LockRequest;
 use crate::values::Fence;
 use crate::view::{HolderView, View};
+
+/// Waits on this thread for a future of these locks: whatever has no call of its own here.
+///
+/// ```
+/// # fn example(locks: tenure_core::LockManager) -> tenure_core::Result<()> {
+/// use tenure_core::blocking::block_on;
+/// let reader = block_on(locks.lock("tables/orders").shared().acquire())?;
+/// block_on(reader.release())?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    futures_lite::future::block_on(future)
+}
 
 /// A [`LockManager`](crate::LockManager) whose calls block.
 ///

@@ -5,7 +5,6 @@
 //! that ended during the sleep would look alive. Wall clocks are for reading only.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,11 +162,6 @@ impl Clock for TestClock {
 /// The name of this host.
 pub(crate) fn host_name() -> String {
     platform::host_name()
-}
-
-/// Drives a future on this thread, for fronts without a runtime.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    futures_lite::future::block_on(future)
 }
 
 /// The system calls behind the clock; the only platform code of the core.

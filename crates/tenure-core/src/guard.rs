@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::actor::{Actor, Holding};
 use crate::alarm::before;
-use crate::attempt::{departed, mismatch};
 use crate::backend::{Change, Claim, Departure, Kept, Release, Renewal, Value};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +19,7 @@ use crate::manager::Inner;
 use crate::name::LockName;
 use crate::owner::{Details, Owner};
 use crate::phase::Phase;
+use crate::refusal::{departed, mismatch};
 use crate::token::{ClaimId, HolderId};
 use crate::upgrade::upgrade;
 use crate::values::{Fence, Micros, Seats};
@@ -315,6 +315,17 @@ impl LockGuard {
         };
         self.inner.keeper().look_again(&self.lease, due);
         Ok(())
+    }
+
+    /// Renews the lease no more: it ends at its deadline, unless it is released before. For a holder
+    /// that has begun to stop, and must not keep the lock for ever should it never come to an end.
+    pub fn stop_renewing(&self) {
+        // A forked child has no keeper's thread, and the lock is its parent's.
+        if self.lease.is_forked() {
+            return;
+        }
+        let due = self.lease.stop_renewing();
+        self.inner.keeper().look_again(&self.lease, due);
     }
 
     /// Writes the lock's value, kept for `keep` and readable by anybody. Only a holder of all

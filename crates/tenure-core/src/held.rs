@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attempt::departed;
 use crate::backend::{Claim, Grant, Kept, LeaseRef, Member, Release, Renewal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::{LockGuard, NotReleased};
@@ -13,6 +12,7 @@ use crate::lease::{Lease, earliest_end};
 use crate::loss::LossReason;
 use crate::manager::LockManager;
 use crate::name::{LockName, hex};
+use crate::refusal::departed;
 use crate::token::{Token, unhex};
 use crate::values::{Fence, Ttl};
 

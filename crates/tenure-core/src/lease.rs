@@ -170,13 +170,25 @@ impl Lease {
         true
     }
 
-    /// A renewal failed; it is tried again soon.
+    /// A renewal failed; it is tried again soon, unless that was to be the last one.
     pub(crate) fn renewal_failed(&self, now: Moment, unreachable: bool) {
         let mut times = self.times.lock();
         times.unreachable = unreachable;
+        if times.renew_every.is_none() {
+            return;
+        }
         times.next_renewal = now.plus(retry_after(times.ttl));
         drop(times);
         self.put_at_risk();
+    }
+
+    /// No more renewals are sent; one that is under way still counts. Answers when the keeper has to
+    /// look.
+    pub(crate) fn stop_renewing(&self) -> Moment {
+        let mut times = self.times.lock();
+        times.renew_every = None;
+        (times.next_renewal, times.risk_at) = (Moment::NEVER, Moment::NEVER);
+        times.due()
     }
 
     pub(crate) fn put_at_risk(&self) {

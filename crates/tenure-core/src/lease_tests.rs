@@ -139,3 +139,22 @@ fn a_lease_that_was_handed_over_is_valid_for_most_of_its_pick_up_term() {
     clock.advance(Duration::from_millis(100));
     assert_eq!(lease.loss(&clock), Some(LossReason::Expired));
 }
+
+#[test]
+fn a_lease_that_is_renewed_no_more_ends_by_itself_whatever_becomes_of_the_last_renewal() {
+    let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
+    for answered in [true, false] {
+        let lease = lease(ttl);
+        let sent = clock.now();
+        assert!(lease.hold(&grant(ttl), earliest_end(sent, ttl), sent));
+        assert_eq!(lease.stop_renewing(), lease.times.lock().deadline);
+        clock.advance(Duration::from_secs(1));
+        if answered {
+            assert!(lease.renewed(sent.plus(Duration::from_millis(1)), ttl, ttl, clock.now()));
+        } else {
+            lease.renewal_failed(clock.now(), true);
+        }
+        let times = lease.times.lock();
+        assert_eq!(times.due(), times.deadline, "nothing is due but its end");
+    }
+}

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acquire::{Acquired, Progress, Wish, acquire};
 use crate::actor::Actor;
-use crate::attempt::{Acquired, Progress, Wish, acquire};
 use crate::backend::Claim;
 use crate::conflict::{Conflict, RetryConfig};
 use crate::error::{Error, ErrorKind, Result};

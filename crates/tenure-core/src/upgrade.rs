@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alarm::before;
-use crate::attempt::{WITHDRAW_TIMEOUT, call_limit, late, refused};
+use crate::attempt::{WITHDRAW_TIMEOUT, call_limit};
 use crate::backend::{Claim, Departure, Refusal, Verdict};
 use crate::clock::Moment;
 use crate::deadlock::Lookout;
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::janitor::Job;
 use crate::lease::Lease;
 use crate::manager::Inner;
+use crate::refusal::{late, refused};
 use crate::values::Fence;
 
 /// Waits for all seats with a lease that holds some: the upgrade of a guard. Ends when the lease

@@ -6,6 +6,7 @@
 mod record;
 mod support;
 
+pub mod blocking;
 pub mod election;
 pub mod fenced_file;
 pub mod multi;

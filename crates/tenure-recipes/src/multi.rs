@@ -11,8 +11,8 @@ use futures_lite::future::or;
 use futures_util::future::{join_all, select_all};
 use tenure_core::clock::Moment;
 use tenure_core::{
-    Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockWatch, LossReason, NotReleased,
-    Result, Ttl,
+    Actor, Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockWatch, LossReason,
+    NotReleased, Result, Ttl,
 };
 
 /// Several names to be locked together; cheap to make, and holds nothing by itself.
@@ -38,6 +38,7 @@ pub struct MultiLock {
     /// In the global order, each once.
     names: Vec<LockName>,
     ttl: Duration,
+    actor: Option<Actor>,
 }
 
 impl MultiLock {
@@ -65,13 +66,20 @@ impl MultiLock {
         }
         all.sort_unstable();
         all.dedup();
-        Ok(Self { locks: locks.clone(), names: all, ttl: Ttl::DEFAULT.get() })
+        Ok(Self { locks: locks.clone(), names: all, ttl: Ttl::DEFAULT.get(), actor: None })
     }
 
     /// How long each lease lives without renewal, 100 ms to 30 days; renewal is automatic.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Who holds and waits, for finding deadlocks: an [`Actor`] that other locks are held by, too.
+    #[must_use]
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.actor = Some(actor.clone());
         self
     }
 
@@ -145,6 +153,9 @@ impl MultiLock {
         taken: &MultiWatch,
     ) -> Result<LockGuard> {
         let mut request = self.locks.lock(name).ttl(self.ttl);
+        if let Some(actor) = &self.actor {
+            request = request.actor(actor);
+        }
         if let Some(until) = until {
             request = request.wait_timeout(until.since(self.locks.clock().now()));
         }

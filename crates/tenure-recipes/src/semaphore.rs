@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use tenure_core::{
-    Error, ErrorKind, LockGuard, LockManager, LockName, LockWatch, NotReleased, Result, Seats,
+    Actor, Error, ErrorKind, LockGuard, LockManager, LockName, LockWatch, NotReleased, Result,
+    Seats,
 };
 
 use crate::support::{Place, need};
@@ -59,6 +60,13 @@ impl Semaphore {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.place.ttl = ttl;
+        self
+    }
+
+    /// Who holds and waits, for finding deadlocks: an [`Actor`] that other locks are held by, too.
+    #[must_use]
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.place.actor = Some(actor.clone());
         self
     }
 

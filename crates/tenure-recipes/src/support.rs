@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenure_core::{Error, LockManager, LockName, LockRequest, Result, Ttl};
+use tenure_core::{Actor, Error, LockManager, LockName, LockRequest, Result, Ttl};
 
 /// How long a value is kept that is to be there until another replaces it: ten years.
 pub(crate) const KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -26,6 +26,7 @@ pub(crate) struct Place {
     pub(crate) locks: LockManager,
     pub(crate) name: LockName,
     pub(crate) ttl: Duration,
+    pub(crate) actor: Option<Actor>,
 }
 
 impl Place {
@@ -35,12 +36,15 @@ impl Place {
         N::Error: Into<Error>,
     {
         let name = name.try_into().map_err(Into::into)?;
-        Ok(Self { locks: locks.clone(), name, ttl: Ttl::DEFAULT.get() })
+        Ok(Self { locks: locks.clone(), name, ttl: Ttl::DEFAULT.get(), actor: None })
     }
 
     /// A request that waits so long; `None` waits for ever.
     pub(crate) fn request(&self, wait: Option<Duration>) -> LockRequest {
-        let request = self.locks.lock(&self.name).ttl(self.ttl);
+        let mut request = self.locks.lock(&self.name).ttl(self.ttl);
+        if let Some(actor) = &self.actor {
+            request = request.actor(actor);
+        }
         match wait {
             Some(wait) => request.wait_timeout(wait),
             None => request,

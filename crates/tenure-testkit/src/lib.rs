@@ -8,6 +8,8 @@
 //! - [`history`]: the judge of what lock users wrote down;
 //! - [`lock_taker`]: real processes that take locks, and are killed and stopped;
 //! - [`proxy`]: what networks do to a connection, as it is told;
+//! - [`faults`]: what is done to every store that is a server;
+//! - [`stage`]: what fault tests of every store share;
 //! - [`servers`]: real servers that tests own, to be killed, stopped and restarted.
 
 #![allow(clippy::unwrap_used, reason = "a rule that does not hold panics; the suite reports it")]
@@ -22,3 +24,5 @@ pub mod scripted_register;
 pub mod proxy;
 pub mod seed;
 pub mod servers;
+pub mod stage;
+pub mod faults;

@@ -1,28 +1,24 @@
 //! What the tests share.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tempfile::TempDir;
 use tenure_backend_file::{FileBackend, FileConfig};
+use tenure_core::LockManager;
 use tenure_core::backend::DynBackend;
 use tenure_core::clock::SystemClock;
-use tenure_core::{LockGuard, LockManager};
 use tenure_testkit::lock_taker::{Doing, Fleet, Job};
+pub(crate) use tenure_testkit::stage::*;
 
 /// The variable that says what another process does, if it is not a taker.
 pub(crate) const ROLE: &str = "TENURE_TEST_ROLE";
 /// The variable that says where.
 pub(crate) const STORE: &str = "TENURE_TEST_STORE";
-/// How long a state is waited for that has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A ttl that no test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
-/// The lock of most tests.
-pub(crate) const X: &str = "x";
 
 pub(crate) fn backend(store: &str) -> Arc<dyn DynBackend> {
     let config = FileConfig::from_url(store).unwrap();
@@ -65,8 +61,7 @@ impl Stage {
 
     /// A fleet with a history of its own.
     pub(crate) fn fleet(&self, seed: u64) -> Fleet {
-        let history = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
-        Fleet::new(&history, seed, this_program).unwrap()
+        fleet_in(self.dir.path(), seed)
     }
 
     pub(crate) fn job(&self, ttl: Duration) -> Job {
@@ -110,17 +105,6 @@ fn proc_files(root: &Path) -> Vec<String> {
     names_in(&root.join("procs")).into_iter().filter(|n| n.starts_with("proc-")).collect()
 }
 
-/// This program again, as `another_process`.
-pub(crate) fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
-}
-
-pub(crate) fn acquire(manager: &LockManager, name: &str, ttl: Duration) -> LockGuard {
-    block_on(manager.lock(name).ttl(ttl).wait_timeout(PATIENCE).acquire()).unwrap()
-}
-
 /// The names in a directory, in order; none if there is no directory.
 pub(crate) fn names_in(path: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(path) else {
@@ -130,19 +114,4 @@ pub(crate) fn names_in(path: &Path) -> Vec<String> {
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-#[allow(clippy::disallowed_methods, reason = "tests measure real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// Waits until something is seen to be so.
-#[allow(clippy::disallowed_methods, reason = "tests wait for an observed state")]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = now() + PATIENCE;
-    while !is_so() {
-        assert!(now() < give_up, "never seen: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }

@@ -366,17 +366,28 @@ impl Room {
         let (others, _silent) = self.ask(&rows.processes(), what, LET_GO).await;
         victims.extend(others);
         let mut gone: Vec<_> = victims.into_iter().map(Seen::into_holder).collect();
-        let rows = self.rows(key).await?;
-        for (holder, pid) in before.holders.iter().zip(&before.holder_pids) {
-            let is_meant = why.only_if.is_none_or(|only| only == holder.fence);
-            if !is_meant || gone.iter().any(|g| g.member == holder.member) {
-                continue;
-            }
-            let holds = rows.list.iter().any(|row| row.granted && row.pid == *pid);
-            // A process that has nothing else to do ends when it is told, before it can answer. Those
-            // who did not let go are other programs, and processes that do not answer.
-            if !holds || (why.only_if.is_none() && self.end_session(*pid, key).await?) {
-                gone.push(holder.clone());
+        let is_meant = |fence| why.only_if.is_none_or(|only| only == fence);
+        let left: Vec<_> = before
+            .each_holder()
+            .filter(|(h, _)| is_meant(h.fence) && gone.iter().all(|g| g.member != h.member))
+            .collect();
+        if !left.is_empty() {
+            match self.rows(key).await {
+                Ok(rows) => {
+                    // Its session may hold it again, for somebody who came later.
+                    let after = self.picture(key, &rows, true).await;
+                    for (holder, pid) in left {
+                        // A process that has nothing else to do ends when it is told, before it can
+                        // answer. Those who did not let go are other programs, and processes that do
+                        // not answer.
+                        let ended = !after.still_holds(holder.member, pid)
+                            || (why.only_if.is_none() && self.end_session(pid, key).await?);
+                        gone.extend(ended.then(|| holder.clone()));
+                    }
+                }
+                // Those who let go are gone, whatever becomes of the others.
+                Err(error) if gone.is_empty() => return Err(error),
+                Err(error) => tracing::debug!(%error, "not known who else let go of a lock"),
             }
         }
         if gone.is_empty() {
@@ -386,11 +397,14 @@ impl Room {
             )
             .with_help("wait for its ttl, or evict whoever holds the lock: `--any`"));
         }
-        self.draw_fence().await?;
+        // Only for those who look: whoever is granted the lock next draws a higher one anyway.
+        if let Err(error) = self.draw_fence().await {
+            tracing::debug!(%error, "no fence was drawn for those who were evicted");
+        }
         Ok(Evicted::Done(gone))
     }
 
-    /// Ends a session that holds this lock and no other.
+    /// Ends a session that holds this lock and no other; answers whether it holds it no more.
     async fn end_session(self: &Arc<Self>, pid: i32, key: Key) -> Result<bool> {
         let values: Values = vec![(Box::new(pid), Type::INT4), (Box::new(key.0), Type::INT8)];
         let row = self.ask_for_one(include_str!("sql/end.sql"), values).await?;

@@ -1,7 +1,9 @@
 //! A session that holds locks, and the wishes that wait to be sent to it.
 //!
 //! One statement is under way at a time; what comes meanwhile goes out together with the next one.
-//! So one wish alone is sent at once, and those of many tasks share a statement under load.
+//! So one wish alone is sent at once, and those of many tasks share a statement under load. The next
+//! one is sent before anything is done with the answers to the last, and many wishes go in two
+//! halves: so the server has something to do while we do ours.
 //!
 //! A flight, a statement with what is done with its answers, is driven by one of those who wait for
 //! it, in its own runtime: the others of that runtime are woken without a switch of threads. If
@@ -31,14 +33,21 @@ use super::setup::{WITHIN_BITS, numbered};
 use crate::error;
 use crate::session::{FOR_EVER, Session};
 
-/// The most locks of one session: with more, each further one costs more.
-pub(crate) const SEATS: usize = 1000;
+/// How many locks a session holds well: with more, each further statement costs more.
+pub(crate) const SHARE: usize = 1000;
+/// The most that it holds, while others are being opened: to open one costs more than some thousand
+/// locks.
+pub(crate) const FULL: usize = 4 * SHARE;
 /// How long an answer may take until other sessions are asked instead.
 const SLOW: Duration = Duration::from_secs(1);
 /// How long a flight is left to whoever drives it.
 const HELP: Duration = Duration::from_millis(20);
-/// The most wishes in one statement: they share a number of the sequence.
-const BATCH: usize = 1 << WITHIN_BITS;
+/// The most wishes in one statement.
+const BATCH: usize = 1024;
+/// So many wishes go in two halves.
+const MANY: usize = 24;
+/// How many of them share a number of the sequence.
+const NUMBERED: usize = 1 << WITHIN_BITS;
 
 /// What a session is asked to do.
 pub(crate) enum Wish {
@@ -137,15 +146,25 @@ impl Drop for Driving<'_> {
     }
 }
 
+/// Which session it is.
+pub(crate) struct Identity {
+    pub(crate) id: SessionId,
+    /// The server's process, and when that began.
+    pub(crate) pid: i32,
+    pub(crate) born: i64,
+    pub(crate) timeline: i64,
+}
+
 /// A session with its locks.
 pub(crate) struct Holder {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
     pub(crate) pid: i32,
+    pub(crate) born: i64,
+    pub(crate) timeline: i64,
     /// Waits for one lock at a time and holds only that.
     pub(crate) solo: bool,
     pub(crate) statements: Statements,
-    timeline: i64,
     class_ms: AtomicU64,
     state: Mutex<Queue>,
 }
@@ -155,6 +174,8 @@ struct Queue {
     wishes: VecDeque<(Wish, Option<oneshot::Sender<Flight>>)>,
     /// What is under way, and whether the thread of the sessions drives it.
     flight: Option<(Flight, bool)>,
+    /// How many were answered last.
+    answered: usize,
     /// Locks that it holds or is asked for.
     seats: usize,
     /// Locks that it holds, and how often, by mode.
@@ -210,19 +231,22 @@ impl Statements {
 
 impl Holder {
     pub(crate) fn new(
-        (id, session, pid, timeline): (SessionId, Session, i32, i64),
+        who: Identity,
+        session: Session,
         statements: Statements,
         (class, solo): (Duration, bool),
         now: Moment,
     ) -> Arc<Self> {
+        let Identity { id, pid, born, timeline } = who;
         let state = Queue { asked: now, used: now, ..Queue::default() };
         Arc::new(Self {
             id,
             session,
             pid,
+            born,
+            timeline,
             solo,
             statements,
-            timeline,
             class_ms: AtomicU64::new(ms(class)),
             state: Mutex::new(state),
         })
@@ -242,12 +266,12 @@ impl Holder {
         super::setup::fence(self.timeline, number)
     }
 
-    /// Takes a seat for one more lock; `false` if it is full or has ended.
-    pub(crate) fn take_seat(&self, now: Moment) -> bool {
+    /// Takes a seat for one more lock; `false` if it has so many, or has ended.
+    pub(crate) fn take_seat(&self, now: Moment, most: usize) -> bool {
         let mut state = self.state.lock();
         // One whose answer is overdue is not asked for more: another one may be faster.
         let overdue = state.flight.is_some() && SLOW <= now.since(state.asked);
-        let free = state.seats < SEATS && !overdue && !self.session.is_closed();
+        let free = state.seats < most && !overdue && !self.session.is_closed();
         state.seats += usize::from(free);
         free
     }
@@ -269,7 +293,7 @@ impl Holder {
         let mut state = self.state.lock();
         let unused = state.seats == 0 && state.wishes.is_empty();
         if unused {
-            state.seats = SEATS;
+            state.seats = FULL;
         }
         unused
     }
@@ -323,9 +347,10 @@ impl Holder {
         flight
     }
 
-    /// A flight has landed: somebody who waits drives the next one.
-    fn pass_on(self: &Arc<Self>, room: &Arc<Room>) {
+    /// A flight has its answers: the next one is sent, and somebody who waits drives it.
+    fn pass_on(self: &Arc<Self>, room: &Arc<Room>, answered: usize) {
         let mut state = self.state.lock();
+        state.answered = answered;
         let Some((_, lead)) = state.wishes.front_mut() else {
             state.flight = None;
             return;
@@ -333,6 +358,11 @@ impl Holder {
         let lead = lead.take();
         let flight = self.take_off(room, &mut state, room.now());
         drop(state);
+        // Sent before anything is done with the answers. One that has ended answers at once, and so would
+        // the next, each inside the one before.
+        if !self.session.is_closed() {
+            let _ = flight.clone().now_or_never();
+        }
         let refused = match lead {
             Some(lead) => lead.send(flight).err(),
             None => Some(flight),
@@ -371,10 +401,13 @@ impl Holder {
         let mut state = self.state.lock();
         let is_plain = |wish: &Wish| matches!(wish, Wish::Lock { .. } | Wish::Unlock { .. });
         let is_beat = |wish: &Wish| matches!(wish, Wish::Beat { .. });
+        // Those who were just answered wish again, for all that is known.
+        let all = state.wishes.len() + state.answered;
+        let most = if all < MANY { BATCH } else { all.div_ceil(2).min(BATCH) };
         let mut boarded: Vec<Wish> = Vec::new();
         while let Some((next, _)) = state.wishes.front() {
             let fits = boarded.first().is_none_or(|first| {
-                (is_plain(first) && is_plain(next) && boarded.len() < BATCH)
+                (is_plain(first) && is_plain(next) && boarded.len() < most)
                     || (is_beat(first) && is_beat(next))
             });
             if !fits {
@@ -385,16 +418,22 @@ impl Holder {
         boarded
     }
 
-    /// Keeps count of what a lock or unlock did.
-    fn count(&self, key: Key, shared: bool, got: bool, lost: bool) {
+    /// Keeps count of what locks and unlocks did.
+    fn count(&self, parts: &[(Key, bool, bool)], answers: &[Result<Option<i64>>]) {
         let mut state = self.state.lock();
-        if got {
-            *state.held.entry((key, shared)).or_default() += 1;
-        }
-        if lost && let Some(times) = state.held.get_mut(&(key, shared)) {
-            *times -= 1;
-            if *times == 0 {
-                state.held.remove(&(key, shared));
+        for ((key, shared, unlock), answer) in parts.iter().zip(answers) {
+            let lock = (*key, *shared);
+            match (answer, unlock) {
+                (Ok(Some(_)), false) => *state.held.entry(lock).or_default() += 1,
+                (Ok(Some(_)), true) => {
+                    if let Some(times) = state.held.get_mut(&lock) {
+                        *times -= 1;
+                        if *times == 0 {
+                            state.held.remove(&lock);
+                        }
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -435,13 +474,14 @@ impl Holder {
         let values: [&(dyn ToSql + Sync); 2] = [&keys, &ops];
         let statement = self.session.client().query_one(&self.statements.many, &values);
         let row = self.session.ask(FOR_EVER, statement).await?;
-        let (did, number): (Vec<bool>, Option<i64>) = (read(&row, 0)?, read(&row, 1)?);
-        if did.len() != keys.len() {
+        let (did, numbers): (Vec<bool>, Vec<i64>) = (read(&row, 0)?, read(&row, 1)?);
+        let takes = did.iter().zip(ops).any(|(did, op)| *did && *op < 2);
+        if did.len() != keys.len() || (takes && numbers.len() != keys.len().div_ceil(NUMBERED)) {
             self.session.close();
             return Err(error::strange("it has another number of answers"));
         }
-        let number = number.unwrap_or_default();
-        let answer = |(at, did): (usize, bool)| did.then(|| numbered(number, at));
+        let number = |at: usize| numbers.get(at / NUMBERED).copied().unwrap_or_default();
+        let answer = |(at, did): (usize, bool)| did.then(|| numbered(number(at), at % NUMBERED));
         Ok(did.into_iter().enumerate().map(answer).collect())
     }
 
@@ -473,13 +513,15 @@ impl Holder {
     }
 }
 
-/// Sends what waits, and does with the answers what is to be done.
+/// Sends what waits, passes the session on, and does with the answers what is to be done.
 async fn fly(room: Arc<Room>, holder: Arc<Holder>) {
     let mut boarded = holder.board();
+    let count = boarded.len();
     match boarded.first() {
-        None => {}
+        None => holder.pass_on(&room, 0),
         Some(Wish::Beat { .. }) => {
             let answer = holder.beat(&room).await;
+            holder.pass_on(&room, count);
             for wish in boarded {
                 if let Wish::Beat { done } = wish {
                     done(&room, &holder, answer.clone());
@@ -489,25 +531,39 @@ async fn fly(room: Arc<Room>, holder: Arc<Holder>) {
         Some(Wish::Class { .. }) => {
             if let Some(Wish::Class { class, done }) = boarded.pop() {
                 let answer = super::setup::set_class(&holder, class).await;
+                holder.pass_on(&room, count);
                 done(&room, &holder, answer);
             }
         }
         Some(Wish::Lock { .. } | Wish::Unlock { .. }) => {
-            lock_and_unlock(&room, &holder, boarded).await;
+            let answers = lock_and_unlock(&holder, boarded.iter().filter_map(part).collect()).await;
+            holder.pass_on(&room, count);
+            for (wish, answer) in boarded.into_iter().zip(answers) {
+                match wish {
+                    Wish::Lock { done, .. } => done(&room, &holder, answer),
+                    Wish::Unlock { done, .. } => {
+                        done(&room, &holder, answer.map(|did| did.is_some()))
+                    }
+                    Wish::Beat { .. } | Wish::Class { .. } => {}
+                }
+            }
         }
     }
-    holder.pass_on(&room);
 }
 
-async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wish>) {
-    let parts: Vec<(Key, bool, bool)> = boarded
-        .iter()
-        .filter_map(|wish| match wish {
-            Wish::Lock { key, shared, .. } => Some((*key, *shared, false)),
-            Wish::Unlock { key, shared, .. } => Some((*key, *shared, true)),
-            Wish::Beat { .. } | Wish::Class { .. } => None,
-        })
-        .collect();
+/// The lock of a wish, and whether it is shared, and to be given back.
+fn part(wish: &Wish) -> Option<(Key, bool, bool)> {
+    match wish {
+        Wish::Lock { key, shared, .. } => Some((*key, *shared, false)),
+        Wish::Unlock { key, shared, .. } => Some((*key, *shared, true)),
+        Wish::Beat { .. } | Wish::Class { .. } => None,
+    }
+}
+
+async fn lock_and_unlock(
+    holder: &Arc<Holder>,
+    parts: Vec<(Key, bool, bool)>,
+) -> Vec<Result<Option<i64>>> {
     let answers = match parts[..] {
         [(key, shared, unlock)] => holder.one(key, shared, unlock).await.map(|a| vec![a]),
         _ => {
@@ -535,17 +591,9 @@ async fn lock_and_unlock(room: &Arc<Room>, holder: &Arc<Holder>, boarded: Vec<Wi
             }
         },
     };
-    for ((key, shared, unlock), answer) in parts.iter().zip(&answers) {
-        let did = matches!(answer, Ok(Some(_)));
-        holder.count(*key, *shared, did && !unlock, did && *unlock);
-    }
-    for (wish, answer) in boarded.into_iter().zip(answers) {
-        match wish {
-            Wish::Lock { done, .. } => done(room, holder, answer),
-            Wish::Unlock { done, .. } => done(room, holder, answer.map(|did| did.is_some())),
-            Wish::Beat { .. } | Wish::Class { .. } => {}
-        }
-    }
+    // Before the next statement, which may look what the session holds.
+    holder.count(&parts, &answers);
+    answers
 }
 
 /// One column of a row.

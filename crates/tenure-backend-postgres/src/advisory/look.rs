@@ -59,8 +59,18 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Picture {
     pub(crate) holders: Vec<HolderView>,
-    pub(crate) holder_pids: Vec<i32>,
+    /// By whom each of the holders is known.
+    sources: Vec<Source>,
     waiters: Vec<(i32, WaiterView)>,
+}
+
+/// Where it is known from that somebody holds.
+#[derive(Debug)]
+struct Source {
+    /// The server's process that holds it for him.
+    pid: i32,
+    /// His own process tells who he is; the server alone tells no two apart that have the lock in turn.
+    told: bool,
 }
 
 impl Room {
@@ -250,6 +260,20 @@ impl Seen {
 }
 
 impl Picture {
+    /// Those who hold, each with the server's process that does it for him.
+    pub(crate) fn each_holder(&self) -> impl Iterator<Item = (&HolderView, i32)> {
+        self.holders.iter().zip(self.sources.iter().map(|source| source.pid))
+    }
+
+    /// Whether somebody who held by this process of the server still does, for all that is known: it may
+    /// hold the lock for somebody else by now.
+    pub(crate) fn still_holds(&self, member: MemberId, pid: i32) -> bool {
+        let there = self.holders.iter().zip(&self.sources);
+        there
+            .filter(|(_, source)| source.pid == pid)
+            .any(|(holder, source)| holder.member == member || !source.told)
+    }
+
     /// Where somebody stands whom this process of the server waits for, or who does not wait there.
     fn place(self, waits_on: Option<i32>, now: Option<Micros>) -> Place {
         let mut place = Place::default();
@@ -269,7 +293,7 @@ fn paint(rows: &Rows, seen: &[Seen], here: &str) -> Picture {
         known.retain(|s| s.shared == row.shared);
         if row.granted {
             // Its process may not know yet that it was granted.
-            picture.holder_pids.extend(known.iter().map(|_| row.pid));
+            picture.sources.extend(known.iter().map(|_| Source { pid: row.pid, told: true }));
             picture.holders.extend(known.iter().map(|s| s.holder()));
         } else {
             picture.waiters.extend(known.iter().map(|s| (row.pid, s.waiter())));
@@ -300,7 +324,7 @@ impl Picture {
         }
         view.renewed = row.changed.max(row.since);
         view.until = view.renewed;
-        self.holder_pids.push(row.pid);
+        self.sources.push(Source { pid: row.pid, told: false });
         self.holders.push(view);
     }
 }

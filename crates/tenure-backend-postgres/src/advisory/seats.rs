@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tenure_core::clock::Moment;
 use tenure_core::{Error, Result};
 use tokio::sync::oneshot;
 
-use super::holder::{Holder, SEATS};
+use super::holder::{FULL, Holder, SHARE};
 use super::room::{Room, over};
 use crate::error::no_answer;
 
 /// How many sessions are opened at a time.
 const OPENINGS: usize = 8;
+/// How long none is opened that nobody waits for, after one could not be.
+const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A seat on its way to whoever asked for it; given back if he is gone.
 struct Seat(Option<Arc<Holder>>);
@@ -38,16 +41,23 @@ pub(crate) struct Openings(BTreeMap<Duration, Opening>);
 #[derive(Default)]
 struct Opening {
     under_way: usize,
+    /// All sessions have their share: one more is opened, though nobody waits for it.
+    more: bool,
+    not_before: Moment,
     waiting: VecDeque<oneshot::Sender<Result<Seat>>>,
 }
 
 impl Openings {
     /// The class for which one more is to be opened, if there is one.
-    fn begin(&mut self) -> Option<Duration> {
+    fn begin(&mut self, now: Moment) -> Option<Duration> {
         if OPENINGS <= self.0.values().map(|of| of.under_way).sum() {
             return None;
         }
-        let mut short = self.0.iter_mut().filter(|(_, of)| of.under_way * SEATS < of.waiting.len());
+        let is_short = |of: &Opening| {
+            let more = of.more && of.under_way == 0 && of.not_before <= now;
+            more || of.under_way * FULL < of.waiting.len()
+        };
+        let mut short = self.0.iter_mut().filter(|(_, of)| is_short(of));
         let (class, of) = short.next()?;
         of.under_way += 1;
         Some(*class)
@@ -63,7 +73,12 @@ impl Openings {
 impl Room {
     /// A session with a seat for a lock of this class; a new one if all are full.
     pub(crate) async fn seat(self: &Arc<Self>, class: Duration) -> Result<Arc<Holder>> {
-        if let Some(holder) = self.free_seat(class) {
+        if let Some(holder) = self.free_seat(class, SHARE) {
+            return Ok(holder);
+        }
+        if let Some(holder) = self.free_seat(class, FULL) {
+            self.openings.lock().0.entry(class).or_default().more = true;
+            self.open_more();
             return Ok(holder);
         }
         let (sender, seat) = oneshot::channel();
@@ -72,16 +87,16 @@ impl Room {
         seat.await.unwrap_or_else(|_| Err(over())).map(Seat::take)
     }
 
-    fn free_seat(&self, class: Duration) -> Option<Arc<Holder>> {
+    fn free_seat(&self, class: Duration, most: usize) -> Option<Arc<Holder>> {
         let sessions = self.sessions.lock();
         let mut fitting = sessions.values().filter(|s| !s.solo && s.class() == class);
-        fitting.find(|session| session.take_seat(self.now())).cloned()
+        fitting.find(|session| session.take_seat(self.now(), most)).cloned()
     }
 
     /// Opens as many sessions as those who wait need.
     fn open_more(self: &Arc<Self>) {
         loop {
-            let Some(class) = self.openings.lock().begin() else { return };
+            let Some(class) = self.openings.lock().begin(self.now()) else { return };
             self.spawn(UnderWay { room: self.clone(), class, made: Err(over()) }.open());
         }
     }
@@ -93,11 +108,11 @@ impl Room {
         if let Ok(holder) = made {
             self.has_session(holder);
         }
-        for passenger in 0..SEATS {
+        for passenger in 0..FULL {
             let Some(waiter) = self.openings.lock().next(class) else { return };
             let seat = match &failed {
                 Some(error) => Err(error.clone()),
-                None => match self.free_seat(class) {
+                None => match self.free_seat(class, FULL) {
                     Some(holder) => Ok(Seat(Some(holder))),
                     None if passenger == 0 => Err(failed.insert(ended()).clone()),
                     None => {
@@ -143,6 +158,10 @@ impl Drop for UnderWay {
             let mut openings = self.room.openings.lock();
             if let Some(of) = openings.0.get_mut(&self.class) {
                 of.under_way = of.under_way.saturating_sub(1);
+                of.more = false;
+                if self.made.is_err() {
+                    of.not_before = self.room.now().plus(IN_VAIN);
+                }
             }
         }
         self.room.opened(self.class, &self.made);

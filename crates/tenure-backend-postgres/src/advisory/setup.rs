@@ -6,14 +6,14 @@ use std::time::Duration;
 use tenure_core::{Error, ErrorKind, Result};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::holder::{Holder, Statements, read};
+use super::holder::{Holder, Identity, Statements, read};
 use super::room::Room;
 use crate::session::{Ear, FOR_EVER, Session};
 use crate::{error, pooler};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
-/// How far each new session moves the sequence of the fences. A crash may lose numbers whose
+/// How far a new session moves the sequence of the fences. A crash may lose numbers whose
 /// commit had not reached the disk yet when others were drawn in its wake: never as many as this.
 const LEAP: i32 = 1024;
 /// How long making a session may take, beyond the connection.
@@ -36,23 +36,35 @@ pub(crate) async fn open(room: &Arc<Room>, class: Duration, solo: bool) -> Resul
 async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holder>> {
     let id = room.next_session();
     let session = Session::open(&room.config.server, &room.session_name, room.ear(id)).await?;
-    let first = room.sessions.lock().is_empty();
-    let pid = check_server(room, &session, first).await?;
-    let others: Vec<i32> = room.sessions.lock().values().map(|other| other.pid).collect();
+    let others: Vec<Arc<Holder>> = room.sessions.lock().values().cloned().collect();
+    let here = check_server(room, &session, &others, others.is_empty()).await?;
     if others.is_empty() {
         let (server, name) = (&room.config.server, &room.session_name);
-        if pooler::is_between(server, name, &session, pid).await? {
+        if pooler::is_between(server, name, &session, here.pid).await? {
             return Err(pooled());
         }
-    } else if others.contains(&pid) {
+    } else if others.iter().any(|other| other.pid == here.pid) {
         return Err(pooled());
     }
-    settings(&session, class, SETUP).await?;
-    ready_fence(&session, &room.config.schema).await?;
-    let statements = Statements::prepare(&session, &room.config.schema)
-        .await
-        .map_err(|e| fence_error(e, room))?;
     let schema = &room.config.schema;
+    settings(&session, class, SETUP).await?;
+    let timeline = match others.iter().find(|other| Some(other.pid) == here.vouched_by) {
+        Some(other) => other.timeline,
+        None => {
+            ready_fence(&session, schema).await?;
+            leap(&session, schema).await?
+        }
+    };
+    let prepared = Statements::prepare(&session, schema).await;
+    let statements = prepared.map_err(|e| fence_error(e, room))?;
+    let who = Identity { id, pid: here.pid, born: here.born, timeline };
+    Ok(Holder::new(who, session, statements, (class, solo), room.now()))
+}
+
+/// Moves the sequence of the fences past what a crash may have lost, and answers the timeline. Nobody
+/// has to who has started while another session of this process was there that has done so: a crash
+/// would have ended that one.
+async fn leap(session: &Session, schema: &str) -> Result<i64> {
     let leap = format!(
         "select max(nextval('{schema}.fence')), ('x' || left(pg_walfile_name(pg_current_wal_lsn()), \
          8))::bit(32)::int8 from generate_series(1, {LEAP})"
@@ -60,14 +72,14 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
     let row = session.row(SETUP, &leap, &[]).await?;
     let (reached, timeline): (i64, i64) = (read(&row, 0)?, read(&row, 1)?);
     fence(timeline, numbered(reached, 0))?;
-    Ok(Holder::new((id, session, pid, timeline), statements, (class, solo), room.now()))
+    Ok(timeline)
 }
 
 /// A session that holds no locks: it looks, asks and listens.
 pub(crate) async fn open_control(room: &Arc<Room>, ear: Arc<dyn Ear>) -> Result<Session> {
     let make = async {
         let session = Session::open(&room.config.server, &room.session_name, ear).await?;
-        check_server(room, &session, true).await?;
+        check_server(room, &session, &[], true).await?;
         // It holds nothing, and may be silent for ever.
         settings(&session, Duration::ZERO, SETUP).await?;
         let listen = format!("listen {}", room.channel);
@@ -83,11 +95,28 @@ fn late() -> Error {
         .with_help("is the server very busy?")
 }
 
-/// Sees that the server is one to lock on, and answers which of its processes this is. How many locks
-/// there are is counted for the first session only: each look goes through all of them.
-async fn check_server(room: &Room, session: &Session, counts: bool) -> Result<i32> {
-    let counts_locks: [(&(dyn ToSql + Sync), Type); 1] = [(&counts, Type::BOOL)];
-    let row = session.row(SETUP, include_str!("sql/server.sql"), &counts_locks).await?;
+/// What the server says when a session begins.
+struct Here {
+    pid: i32,
+    /// When its process there began.
+    born: i64,
+    /// The process of another session that is there as well, and has been since it was made.
+    vouched_by: Option<i32>,
+}
+
+/// Sees that the server is one to lock on, and says who is there. How many locks there are is counted for
+/// the first session only: each look goes through all of them.
+async fn check_server(
+    room: &Room,
+    session: &Session,
+    others: &[Arc<Holder>],
+    counts: bool,
+) -> Result<Here> {
+    // A number of a process comes again, but not with its time.
+    let (pids, born): (Vec<i32>, Vec<i64>) = others.iter().map(|o| (o.pid, o.born)).unzip();
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&counts, Type::BOOL), (&pids, Type::INT4_ARRAY), (&born, Type::INT8_ARRAY)];
+    let row = session.row(SETUP, include_str!("sql/server.sql"), &values).await?;
     let (version, standby): (i32, bool) = (read(&row, 0)?, read(&row, 1)?);
     if version < OLDEST {
         return Err(Error::new(
@@ -105,7 +134,8 @@ async fn check_server(room: &Room, session: &Session, counts: bool) -> Result<i3
     if counts {
         room.limits.learn(read(&row, 3)?, read(&row, 4)?);
     }
-    read(&row, 2)
+    let born: Option<i64> = read(&row, 5)?;
+    Ok(Here { pid: read(&row, 2)?, born: born.unwrap_or_default(), vouched_by: read(&row, 6)? })
 }
 
 /// Sessions are not ours.

@@ -31,6 +31,9 @@ pub(crate) const PLACES: usize = 32;
 const PLACES_OF_ONE: usize = 8;
 /// How long whoever has no place waits until it tries again, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long it is waited until a place at the server is looked for again, at first and at last. Looking
+/// without a pause keeps the server from doing what is looked for.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// How long a statement that was cancelled may take to end.
 const CANCEL: Duration = Duration::from_secs(1);
 /// How often it is cancelled in that time.
@@ -133,7 +136,7 @@ impl Room {
         }
         self.control().await?;
         let holder = super::setup::open(self, class, true).await?;
-        holder.take_seat(self.now());
+        holder.take_seat(self.now(), 1);
         self.has_session(&holder);
         Ok(holder)
     }
@@ -255,7 +258,8 @@ impl Wait {
         let statement = &holder.statements.wait[usize::from(self.shared)];
         let key = self.key.0;
         let values: [&(dyn ToSql + Sync); 1] = [&key];
-        let mut statement = pin!(holder.session.client().query_one(statement, &values));
+        let statement = holder.session.client().query_one(statement, &values);
+        let mut statement = pin!(holder.session.sent(statement));
         let ended = {
             let enqueued = self.until_enqueued(holder.pid);
             let mut enqueued = pin!(enqueued);
@@ -312,6 +316,7 @@ impl Wait {
 
     /// Looks until the server has it in its queue, and tells.
     async fn until_enqueued(&mut self, pid: i32) {
+        let mut pause = LOOKS.0;
         loop {
             let rows = match self.room.rows(self.key).await {
                 Ok(rows) => rows,
@@ -323,6 +328,8 @@ impl Wait {
                 self.tell(Ok(Verdict::Queued(place)));
                 return;
             }
+            pause_for(pause).await;
+            pause = (pause * 2).min(LOOKS.1);
         }
     }
 

@@ -10,6 +10,7 @@ mod cancel;
 mod chaos;
 mod controls;
 mod crash;
+mod evict;
 mod limits;
 mod network;
 mod others;

@@ -60,7 +60,8 @@ fn a_waiting_session_that_is_ended_waits_anew() {
     let guard = acquire(&a, X, LONG);
     thread::scope(|scope| {
         let next = scope.spawn(|| acquire(&b, X, LONG));
-        until_waiting(&a, X, 1);
+        // And its process has been told that it does.
+        until("it waits", || b.metrics().waiting == 1);
         let ended = stage.server.psql(
             "select pid, pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' \
              and not granted",
@@ -94,6 +95,43 @@ fn a_wait_that_is_longer_than_its_class_keeps_its_place() {
             let (pid, start) = (stage.server.psql(waiting), now());
             until("more than its class passes", || Duration::from_secs(3) < start.elapsed());
             assert_eq!(stage.server.psql(waiting), pid);
+            block_on(guard.release()).unwrap();
+            block_on(next.join().unwrap().release()).unwrap();
+        });
+    }
+}
+
+/// Looking again and again without a pause kept the server from doing what was looked for: with
+/// real-time scheduling, for as long as a process may run at a stretch.
+#[test]
+fn a_place_at_the_server_is_looked_for_with_pauses() {
+    let stage = Stage::new();
+    let (a, b) = (stage.manager(), stage.manager());
+    let waiting = "select pid from pg_locks where locktype = 'advisory' and not granted";
+    let statements = || {
+        let count = "select xact_commit from pg_stat_database where datname = current_database()";
+        stage.server.psql(count).parse::<u64>().unwrap()
+    };
+    let signal = |name: &str, pid: &str| {
+        assert!(std::process::Command::new("kill").args([name, pid]).status().unwrap().success());
+    };
+    let mut session = String::new();
+    for stopped in [false, true] {
+        let guard = acquire(&a, X, LONG);
+        if stopped {
+            signal("-STOP", &session);
+        }
+        thread::scope(|scope| {
+            let next = scope.spawn(|| acquire(&b, X, LONG));
+            if stopped {
+                let (before, start) = (statements(), now());
+                until("it is looked for", || Duration::from_millis(2500) < start.elapsed());
+                signal("-CONT", &session);
+                let after = statements();
+                assert!(after - before < 500, "looked {} times", after - before);
+            }
+            until("it waits", || !stage.server.psql(waiting).is_empty());
+            session = stage.server.psql(waiting);
             block_on(guard.release()).unwrap();
             block_on(next.join().unwrap().release()).unwrap();
         });
@@ -169,10 +207,22 @@ fn many_locks_share_few_sessions() {
         let all = (0..2500).map(|n| locks.acquire(format!("many/{n}"), LONG));
         futures_util::future::try_join_all(all).await.unwrap()
     });
-    let mut holding = stage.holding();
+    let holding = stage.holding();
     assert_eq!(holding.len(), 2500);
-    holding.dedup();
-    assert_eq!(holding.len(), 3, "about a thousand on each");
+    let mut sessions = holding.clone();
+    sessions.dedup();
+    assert!(sessions.len() <= 3, "{sessions:?}");
+    // Those who come later find one that holds few.
+    until("one more lock is on a session with few", || {
+        let one_more = acquire(&locks, "one more", LONG);
+        let mut now_holding = stage.holding();
+        block_on(one_more.release()).unwrap();
+        for pid in &holding {
+            now_holding.remove(now_holding.iter().position(|p| p == pid).unwrap());
+        }
+        let beside = holding.iter().filter(|pid| **pid == now_holding[0]).count();
+        beside < 1000
+    });
     let mut fences: Vec<_> = guards.iter().map(|g| g.fencing_token()).collect();
     fences.sort_unstable();
     fences.dedup();

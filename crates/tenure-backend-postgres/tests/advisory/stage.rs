@@ -1,8 +1,7 @@
 //! What the tests share.
 
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tempfile::TempDir;
@@ -10,13 +9,10 @@ use tenure_core::backend::DynBackend;
 use tenure_core::{LockGuard, LockManager, View};
 use tenure_testkit::lock_taker::{Fleet, Job};
 use tenure_testkit::servers::postgres::{PostgresServer, PostgresSetup};
+pub(crate) use tenure_testkit::stage::*;
 
-/// How long a state is waited for that has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A ttl that no test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
-/// The lock of most tests.
-pub(crate) const X: &str = "x";
 
 /// A server, and next to it a place for histories; gone with the test.
 pub(crate) struct Stage {
@@ -57,8 +53,7 @@ impl Stage {
 
     /// A fleet with a history of its own.
     pub(crate) fn fleet(&self, seed: u64) -> Fleet {
-        let history = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
-        Fleet::new(&history, seed, this_program).unwrap()
+        fleet_in(self.dir.path(), seed)
     }
 
     pub(crate) fn job(&self, ttl: Duration) -> Job {
@@ -82,17 +77,6 @@ impl Stage {
     }
 }
 
-/// This program again, as `another_process`.
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
-}
-
-pub(crate) fn acquire(manager: &LockManager, name: &str, ttl: Duration) -> LockGuard {
-    block_on(manager.lock(name).ttl(ttl).wait_timeout(PATIENCE).acquire()).unwrap()
-}
-
 pub(crate) fn attempt(manager: &LockManager, name: &str) -> Option<LockGuard> {
     block_on(manager.try_acquire(name, LONG)).unwrap()
 }
@@ -103,14 +87,4 @@ pub(crate) fn look(manager: &LockManager, name: &str) -> View {
 
 pub(crate) fn until_waiting(manager: &LockManager, name: &str, count: usize) {
     until("so many wait", || look(manager, name).waiters.len() == count);
-}
-
-#[allow(clippy::disallowed_methods, reason = "tests measure real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// Waits until something is seen to be so.
-pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
-    tenure_testkit::servers::patience::until(PATIENCE, what, is_so);
 }

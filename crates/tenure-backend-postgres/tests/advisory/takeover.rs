@@ -2,38 +2,15 @@
 
 use std::time::Duration;
 
-use tenure_testkit::history::{Event, Op, Phase, Rules, Status, now_ns};
+use tenure_testkit::history::{Op, Phase, Rules, Status, now_ns};
 use tenure_testkit::lock_taker::{Doing, Fleet, Job, Run};
 
-use crate::stage::{LONG, Stage, X, acquire, until};
+use crate::stage::{LONG, Stage, X, a_holder, a_waiter, acquire, events_of, granted_at};
 
 /// The shortest class of sessions.
 const CLASS: Duration = Duration::from_secs(2);
 /// What is not waited for.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-fn a_holder(fleet: &mut Fleet, job: Job) -> String {
-    let holder = fleet.start(&job.holding()).unwrap();
-    fleet.until(&holder, Doing::Holding).unwrap();
-    holder
-}
-
-fn a_waiter(fleet: &mut Fleet, job: Job) -> String {
-    let waiter = fleet.start(&job.holding()).unwrap();
-    until("it has a place in the queue", || {
-        fleet.last_event(&waiter).unwrap().is_some_and(|event| event.op == Op::Wait)
-    });
-    waiter
-}
-
-fn events_of<'a>(run: &'a Run, proc: &'a str) -> impl Iterator<Item = &'a Event> + 'a {
-    run.events.iter().filter(move |event| event.proc == proc)
-}
-
-fn granted_at(run: &Run, proc: &str) -> u64 {
-    let is_grant = |event: &&Event| (event.op, event.phase) == (Op::Acquire, Phase::Ok);
-    events_of(run, proc).find(is_grant).expect("it was granted the lock").t_ns
-}
 
 fn assert_unbroken(run: &Run, ttl: Duration) {
     let rules = Rules {

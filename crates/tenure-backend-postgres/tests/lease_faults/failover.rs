@@ -12,8 +12,8 @@ use tenure_testkit::proxy::{Fault, FaultProxy};
 use tenure_testkit::seed::seed;
 use tenure_testkit::servers::postgres::PostgresServer;
 
-use crate::chaos::{self, TTL};
-use crate::stage::{Stage, assert_held, pass, rounds, rules, until};
+use crate::stage::{Ground, Stage, TTL, assert_held, pass, rounds, rules, until};
+use tenure_testkit::faults::chaos;
 
 /// For how long the standby has heard nothing when it is promoted.
 const LAG: Duration = Duration::from_millis(300);
@@ -146,7 +146,7 @@ fn measure(failover: Failover, locks: Locks, exclusion: Demand) {
             .expect(Promise::Fence, if split { Demand::Measured } else { Demand::Must })
             .expect(Promise::Order, Demand::Measured)
             .expect(Promise::Orphans, Demand::NotOffered);
-        assert_held(&run, &rules, &[], &[Promise::Release]);
+        assert_held(&run, &rules, Some(&[]), &[Promise::Release]);
         let verdict = run.judge(None, &rules);
         let exclusion = &verdict.promises[0];
         damage.runs += 1;

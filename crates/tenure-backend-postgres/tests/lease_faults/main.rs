@@ -1,18 +1,17 @@
 //! The lease table under faults: real processes that are killed and stopped, a network that loses
 //! answers, sessions that are ended, a server that dies and comes back or is replaced, clocks that jump.
 //!
-//! `another_process` is what the processes do; each of the other modules is one kind of fault.
+//! `another_process` is what the processes do; `suite` is what every server has to stand, and each of the
+//! other modules one kind of fault that is a PostgreSQL server's own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod stage;
 
-mod chaos;
 mod clock;
 mod failover;
-mod network;
 mod runtime;
 mod server;
-mod takeover;
+mod suite;
 
 use tenure_testkit::lock_taker::{self, Job};
 

@@ -5,25 +5,14 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tenure_core::{LockManager, Owner};
-use tenure_testkit::history::{Demand, Op, Phase, Promise};
-use tenure_testkit::lock_taker::{Doing, Job};
-use tenure_testkit::seed::seed;
-use tenure_testkit::servers::postgres::PostgresSetup;
+use tenure_testkit::faults::server::troubled;
+use tenure_testkit::history::Demand;
 
-use crate::chaos::{self, TTL};
-use crate::stage::{
-    LONG, SHORT, Stage, X, a_holder, a_waiter, acquire, assert_held, did, pass, rules, until,
-};
-
-/// A server that writes what is committed to disk when it likes, and holders renewed at their ttl.
-fn careless() -> Stage {
-    let setup = PostgresSetup::new().set("synchronous_commit", "off");
-    Stage::with(setup.set("wal_writer_delay", "10s"))
-}
+use crate::stage::{Ground, LONG, Stage, X, acquire, careless, pass, until};
 
 #[test]
 fn a_grant_survives_a_crash_also_where_commits_are_not_waited_for() {
-    let stage = careless();
+    let stage = Stage::with(careless());
     let manager = stage.bystander();
     let guard = acquire(&manager, X, LONG);
     let fence = guard.fencing_token();
@@ -42,7 +31,7 @@ fn a_grant_survives_a_crash_also_where_commits_are_not_waited_for() {
 /// The control: what the test before would find if the functions did not see to it.
 #[test]
 fn without_waiting_for_its_commit_a_grant_is_lost_in_a_crash() {
-    let stage = careless();
+    let stage = Stage::with(careless());
     stage.server.psql(
         "CREATE OR REPLACE FUNCTION tenure.make_durable() RETURNS void LANGUAGE plpgsql \
          AS 'BEGIN END'; CHECKPOINT",
@@ -53,28 +42,6 @@ fn without_waiting_for_its_commit_a_grant_is_lost_in_a_crash() {
     stage.server.restart();
     assert!(!block_on(stage.bystander().is_locked(X)).unwrap());
     assert!(block_on(guard.release()).is_err());
-}
-
-#[test]
-fn a_lease_and_a_place_outlive_a_server_that_is_killed_and_comes_back() {
-    let stage = Stage::new();
-    let mut fleet = stage.fleet(0);
-    let ttl = SHORT * 4;
-    let holder = a_holder(&mut fleet, stage.job(ttl));
-    let waiter = a_waiter(&mut fleet, stage.job(ttl));
-    fleet.fault(Phase::Invoke).unwrap();
-    stage.server.restart();
-    fleet.fault(Phase::Ok).unwrap();
-    pass(ttl);
-    assert_eq!(fleet.doing(&holder).unwrap(), Doing::Holding);
-    assert_eq!(fleet.doing(&waiter).unwrap(), Doing::Waiting);
-    // A restart is not an end: the one that holds is killed, and the other gets in.
-    fleet.kill(&holder).unwrap();
-    fleet.until(&waiter, Doing::Holding).unwrap();
-    let run = fleet.finish().unwrap();
-    assert!(!did(&run, &holder, Op::Lost, Phase::Ok));
-    let tried = [Promise::Exclusion, Promise::Recovery];
-    assert_held(&run, &rules(ttl), &stage.left(ttl), &tried);
 }
 
 /// Found by the checker: one who waited was passed over, for the session that listened for it had died
@@ -129,50 +96,6 @@ fn a_release_for_nobody_does_not_wait_for_its_commit_and_one_that_hands_over_doe
         stage.server.psql("select pg_reload_conf()");
         let _ = handing.join().unwrap();
         block_on(waits.join().unwrap().release()).unwrap();
-    });
-}
-
-/// Takers on a server to which something is done again and again, between two calm times.
-pub(crate) fn troubled(of: &str, stage: &Stage, exclusion: Demand, trouble: impl Fn(u32)) {
-    let mut fleet = stage.fleet(seed(of));
-    let job = Job { rest: Duration::from_millis(20), ..chaos::job(stage) };
-    for _ in 0..5 {
-        fleet.start(&job).unwrap();
-    }
-    pass(Duration::from_secs(1));
-    for round in 0..3 {
-        fleet.fault(Phase::Invoke).unwrap();
-        trouble(round);
-        // Connected again.
-        pass(Duration::from_millis(700));
-        fleet.fault(Phase::Ok).unwrap();
-        pass(Duration::from_millis(700));
-    }
-    chaos::outlive(&mut fleet, &job);
-    let run = fleet.finish().unwrap();
-    let rules = rules(TTL).expect(Promise::Exclusion, exclusion);
-    let mut tried = Promise::ALL.to_vec();
-    tried.retain(|promise| *promise != Promise::Exclusion || exclusion == Demand::Must);
-    assert_held(&run, &rules, &stage.left(TTL), &tried);
-}
-
-#[test]
-fn a_server_that_is_killed_and_restarted_breaks_no_promise() {
-    let stage = careless();
-    troubled("leases, restarts", &stage, Demand::Must, |round| {
-        stage.server.kill();
-        pass(TTL.mul_f64([0.0, 0.3, 1.5][round as usize]));
-        stage.server.restart();
-    });
-}
-
-#[test]
-fn a_server_that_is_stopped_and_goes_on_breaks_no_promise() {
-    let stage = Stage::new();
-    troubled("leases, stops of the server", &stage, Demand::Must, |round| {
-        stage.server.stop();
-        pass(TTL.mul_f64([0.5, 3.0, 1.1][round as usize]));
-        stage.server.cont();
     });
 }
 

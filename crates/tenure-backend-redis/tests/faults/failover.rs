@@ -14,8 +14,10 @@ use tenure_testkit::proxy::{Fault, FaultProxy};
 use tenure_testkit::seed::seed;
 use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
 
-use crate::chaos::{self, TTL};
-use crate::stage::{LONG, Stage, X, acquire, assert_held, backend, pass, rounds, rules, until};
+use crate::stage::{
+    Ground, LONG, Stage, TTL, X, acquire, assert_held, backend, pass, rounds, rules, until,
+};
+use tenure_testkit::faults::chaos;
 
 /// For how long the replica has heard nothing when it is promoted.
 const LAG: Duration = Duration::from_millis(300);

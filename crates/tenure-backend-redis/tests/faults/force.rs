@@ -9,8 +9,8 @@ use tenure_testkit::lock_taker::{Doing, Job};
 use tenure_testkit::proxy::Fault;
 
 use crate::stage::{
-    LONG, SHORT, Stage, X, a_holder, a_waiter, assert_held, did, events_of, granted_at, pass,
-    rules, until,
+    Ground, LONG, SHORT, Stage, X, a_holder, a_waiter, assert_held, did, events_of, granted_at,
+    pass, rules, until,
 };
 
 /// What a hand-over may take.

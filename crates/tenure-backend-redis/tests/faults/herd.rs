@@ -8,7 +8,7 @@ use tenure_core::{Error, LockManager};
 use tenure_testkit::lock_taker::Doing;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::stage::{LONG, SHORT, Stage, X, a_holder, now, rounds};
+use crate::stage::{Ground, LONG, SHORT, Stage, X, a_holder, now, rounds};
 
 /// How many wait: a thousand where there is time.
 const WAITERS: (usize, usize) = (250, 1000);

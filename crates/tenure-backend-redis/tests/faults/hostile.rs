@@ -11,9 +11,8 @@ use futures_lite::future::block_on;
 use tenure_core::{ErrorKind, LockManager};
 use tenure_testkit::proxy::{Direction, Fault, Mutation};
 use tenure_testkit::seed::seed;
-use tenure_testkit::servers::redis::RedisSetup;
 
-use crate::stage::{LONG, Stage, X, acquire, backend, now, rounds, until};
+use crate::stage::{Ground, LONG, Setup, Stage, X, acquire, backend, now, rounds, until};
 
 /// What a call may take in the face of a lie.
 const BOUND: Duration = Duration::from_secs(15);
@@ -207,7 +206,7 @@ fn a_server_that_never_ends_its_words_is_hung_up_on() {
 fn replies_with_wrong_bytes_make_nobody_panic_or_hang() {
     for _ in 0..rounds(1) {
         let seed = seed("wrong bytes");
-        let stage = Stage::seeded(RedisSetup::new(), seed);
+        let stage = Stage::start(&Setup { seed, ..Setup::default() });
         let manager = stage.manager();
         block_on(acquire(&manager, X, LONG).release()).unwrap();
         for how in [Mutation::Flip, Mutation::Insert, Mutation::Delete] {

@@ -2,7 +2,7 @@
 
 use futures_lite::future::block_on;
 
-use crate::stage::{LONG, Stage, X, acquire};
+use crate::stage::{Ground, LONG, Stage, X, acquire};
 
 #[test]
 fn the_state_of_a_lock_that_was_used_once_is_forgotten_some_day() {

@@ -1,13 +1,12 @@
 //! Locks on a Redis server under faults: real processes that are killed and stopped, a network that
 //! loses, delays and cuts, and a server that dies, stands still and forgets.
 //!
-//! `another_process` is what the processes do; each of the other modules is one kind of fault.
+//! `another_process` is what the processes do; `suite` is what every server has to stand, and each of the
+//! other modules one kind of fault that is a Redis server's own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod stage;
 
-mod chaos;
-mod clock;
 mod failover;
 mod force;
 mod herd;
@@ -17,8 +16,8 @@ mod network;
 mod points;
 mod quiet;
 mod refusals;
-mod runtime;
 mod server;
+mod suite;
 mod takeover;
 mod upsets;
 

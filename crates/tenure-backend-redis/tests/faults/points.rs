@@ -9,19 +9,18 @@ use tenure_testkit::history::Phase;
 use tenure_testkit::lock_taker::Job;
 use tenure_testkit::proxy::{Direction, Fault};
 use tenure_testkit::seed::seed;
-use tenure_testkit::servers::redis::RedisSetup;
 
-use crate::chaos::{self, TTL};
-use crate::stage::{Stage, assert_all_held, pass, rounds, rules};
+use crate::stage::{Ground, Setup, Stage, TTL, assert_all_held, pass, rounds, rules};
+use tenure_testkit::faults::chaos;
 
 #[test]
 fn processes_that_are_stopped_with_a_request_or_a_reply_on_its_way_break_no_promise() {
     for _ in 0..rounds(1) {
         let seed = seed("stops at awkward points");
         let mut rng = StdRng::seed_from_u64(seed);
-        let stage = Stage::seeded(RedisSetup::new(), seed);
+        let stage = Stage::start(&Setup { seed, ..Setup::default() });
         let mut fleet = stage.fleet(seed);
-        let job = Job { rest: Duration::from_millis(2), ..chaos::job(&stage) };
+        let job = Job { rest: Duration::from_millis(2), store: stage.far(), ..chaos::job(&stage) };
         let mut near: Vec<String> = (0..3).map(|_| fleet.start(&job).unwrap()).collect();
         for _ in 0..2 {
             fleet.start(&Job { store: stage.server.url(), ..job.clone() }).unwrap();
@@ -60,7 +59,7 @@ fn processes_that_are_stopped_with_a_request_or_a_reply_on_its_way_break_no_prom
             fleet.fault(Phase::Ok).unwrap();
         }
         pass(Duration::from_secs(1));
-        chaos::outlive(&mut fleet, &job);
+        chaos::outlive::<Stage>(&mut fleet, &job);
         let run = fleet.finish().unwrap();
         assert_all_held(&run, &rules(TTL), &stage.left(TTL));
     }

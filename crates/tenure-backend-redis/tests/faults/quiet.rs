@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use tenure_core::backend::Claim;
 
-use crate::stage::{Stage, X, acquire, pass, until};
+use crate::stage::{Ground, Stage, X, acquire, pass, until};
 
 const WAITERS: usize = 64;
 /// A lease that is not renewed while anybody looks.

@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 use tenure_core::{ErrorKind, LockManager, NotReleased};
 use tenure_testkit::servers::redis::RedisSetup;
 
-use crate::stage::{LONG, SHORT, Stage, X, acquire, now, pass, until};
+use crate::stage::{Ground, LONG, SHORT, Stage, X, acquire, now, pass, until};
 
 /// Sees that an acquire fails as it should, with something to do about it, and leaves nothing.
 fn refused(manager: &LockManager, name: &str, kind: ErrorKind, says: &str) {

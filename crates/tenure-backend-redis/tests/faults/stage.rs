@@ -1,39 +1,21 @@
 //! What the tests share.
 
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tempfile::TempDir;
 use tenure_backend_redis::{RedisBackend, RedisConfig};
+use tenure_core::LockManager;
 use tenure_core::backend::{Claim, DynBackend};
-use tenure_core::{LockGuard, LockManager};
-use tenure_testkit::history::{Demand, Event, Op, Phase, Promise, Rules, Status, Verdict};
-use tenure_testkit::lock_taker::{Doing, Fleet, Job, Run};
+pub(crate) use tenure_testkit::faults::{Ground, LONG, RECOVERY, SHORT, Setup};
+use tenure_testkit::history::Rules;
 use tenure_testkit::proxy::FaultProxy;
-use tenure_testkit::servers::patience::{self, look_for};
+use tenure_testkit::servers::Server;
+use tenure_testkit::servers::patience::look_for;
 use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
-
-/// How long a state is waited for that has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// A ttl that no test waits for.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
-/// A ttl that is waited for.
-pub(crate) const SHORT: Duration = Duration::from_millis(800);
-/// The lock of most tests.
-pub(crate) const X: &str = "x";
-/// A free lock goes to a live waiter within this, on a machine that has other things to do.
-pub(crate) const RECOVERY: Duration = Duration::from_millis(2500);
-/// How late a busy machine may run the thread that tells of a loss.
-pub(crate) const SLACK: Duration = Duration::from_millis(600);
-/// The variable that asks for more rounds of everything that chance decides.
-const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
-
-/// How often what chance decides is done.
-pub(crate) fn rounds(few: u64) -> u64 {
-    std::env::var(ROUNDS).map_or(few, |rounds| rounds.parse().unwrap())
-}
+pub(crate) use tenure_testkit::stage::*;
 
 pub(crate) fn backend(store: &str) -> Arc<dyn DynBackend> {
     Arc::new(RedisBackend::open(store).unwrap())
@@ -47,17 +29,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// With a server that keeps nothing.
-    pub(crate) fn new() -> Self {
-        Self::with(RedisSetup::new())
-    }
-
     pub(crate) fn with(setup: RedisSetup) -> Self {
         Self::seeded(setup, 0)
     }
 
     /// With a seed for what the proxy leaves to chance.
-    pub(crate) fn seeded(setup: RedisSetup, seed: u64) -> Self {
+    fn seeded(setup: RedisSetup, seed: u64) -> Self {
         let server = setup.start();
         let proxy = FaultProxy::with_seed(server.port(), seed);
         Self { proxy, server, dir: tempfile::tempdir().unwrap() }
@@ -65,55 +42,7 @@ impl Stage {
 
     /// The way through the proxy.
     pub(crate) fn url(&self) -> String {
-        self.server.url_at(self.proxy.port())
-    }
-
-    /// A manager that reaches the server through the proxy.
-    pub(crate) fn manager(&self) -> LockManager {
-        LockManager::new(backend(&self.url())).unwrap()
-    }
-
-    /// A manager with a way of its own, past the proxy.
-    pub(crate) fn bystander(&self) -> LockManager {
-        LockManager::new(backend(&self.server.url())).unwrap()
-    }
-
-    /// A fleet with a history of its own.
-    pub(crate) fn fleet(&self, seed: u64) -> Fleet {
-        let history = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
-        Fleet::new(&history, seed, this_program).unwrap()
-    }
-
-    /// A user of the lock that comes through the proxy.
-    pub(crate) fn job(&self, ttl: Duration) -> Job {
-        Job { ttl, ..Job::new(&self.url(), X) }
-    }
-
-    /// A user of the lock that comes past the proxy.
-    pub(crate) fn direct(&self, ttl: Duration) -> Job {
-        Job { ttl, ..Job::new(&self.server.url(), X) }
-    }
-
-    /// What there is on the server when nobody uses it any more, besides what has to be.
-    ///
-    /// Leases are waited for; places in the queue, which last longer, are looked at by a clock that
-    /// is as far ahead.
-    pub(crate) fn left(&self, ttl: Duration) -> Vec<String> {
-        let since = now();
-        until("the longest lease is over", || ttl + Duration::from_millis(50) < since.elapsed());
-        let mut left = Vec::new();
-        let keys = self.server.cli(&["--raw", "KEYS", "*"]);
-        for key in keys.lines().filter(|key| !key.is_empty()) {
-            match key.strip_prefix("tenure:{").and_then(|rest| rest.strip_suffix('}')) {
-                None => left.push(key.to_owned()),
-                Some(_) if self.server.cli(&["PTTL", key]).starts_with('-') => {
-                    left.push(format!("{key} for ever"));
-                }
-                Some(name) => left.extend(self.members(name)),
-            }
-        }
-        left.extend(self.channels());
-        left
+        self.far()
     }
 
     /// Whoever still listens, after the time that the thread of a manager takes to end.
@@ -140,79 +69,79 @@ impl Stage {
     }
 }
 
-/// This program again, as `another_process`.
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
-}
+impl Ground for Stage {
+    const TTL: Duration = Duration::from_millis(600);
+    const SLACK: Duration = Duration::from_millis(600);
+    const WORDS: [&'static [u8]; 3] = [b"EVALSHA"; 3];
 
-/// By what runs are judged.
-pub(crate) fn rules(ttl: Duration) -> Rules {
-    Rules { lost_slack: SLACK, place: Claim::WAIT_TTL, ..Rules::new(ttl, RECOVERY) }
-}
+    fn start(setup: &Setup) -> Self {
+        let mut server = RedisSetup::new();
+        if setup.keeps {
+            server = server.append_only();
+        }
+        for (name, value) in &setup.env {
+            server = server.env(name, value);
+        }
+        Self::seeded(server, setup.seed)
+    }
 
-/// Sees that a run broke nothing, and that it tried these promises.
-pub(crate) fn assert_held(run: &Run, rules: &Rules, left: Option<&[String]>, tried: &[Promise]) {
-    let verdict = run.judge(left, rules);
-    println!("{}\n{verdict}", run.tally);
-    let broken = |v: &Verdict| {
-        v.promises.iter().any(|p| p.status == Status::Broken && p.demand == Demand::Must)
-    };
-    assert!(!broken(&verdict), "{verdict}\n{:#?}", run.complaints);
-    for &promise in tried {
-        assert_eq!(verdict.status(promise), Some(Status::Held), "{promise}: {verdict}");
+    fn server(&self) -> &dyn Server {
+        &self.server
+    }
+
+    fn proxy(&self) -> &FaultProxy {
+        &self.proxy
+    }
+
+    fn near(&self) -> String {
+        self.server.url()
+    }
+
+    fn far(&self) -> String {
+        self.server.url_at(self.proxy.port())
+    }
+
+    fn open(address: &str) -> Arc<dyn DynBackend> {
+        backend(address)
+    }
+
+    fn histories(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn clock_ms(&self) -> i64 {
+        let time = self.server.cli(&["--raw", "TIME"]);
+        let mut parts = time.lines().map(|part| part.parse::<i64>().unwrap());
+        parts.next().unwrap() * 1000 + parts.next().unwrap() / 1000
+    }
+
+    /// What there is on the server when nobody uses it any more, besides what has to be.
+    ///
+    /// Leases are waited for; places in the queue, which last longer, are looked at by a clock that
+    /// is as far ahead.
+    fn left(&self, ttl: Duration) -> Vec<String> {
+        let since = now();
+        until("the longest lease is over", || ttl + Duration::from_millis(50) < since.elapsed());
+        let mut left = Vec::new();
+        let keys = self.server.cli(&["--raw", "KEYS", "*"]);
+        for key in keys.lines().filter(|key| !key.is_empty()) {
+            match key.strip_prefix("tenure:{").and_then(|rest| rest.strip_suffix('}')) {
+                None => left.push(key.to_owned()),
+                Some(_) if self.server.cli(&["PTTL", key]).starts_with('-') => {
+                    left.push(format!("{key} for ever"));
+                }
+                Some(name) => left.extend(self.members(name)),
+            }
+        }
+        left.extend(self.channels());
+        left
     }
 }
 
-/// Sees that a run tried and held every promise.
-pub(crate) fn assert_all_held(run: &Run, rules: &Rules, left: &[String]) {
-    assert_held(run, rules, Some(left), &Promise::ALL);
-}
+/// The ttl of leases when everything happens at random.
+pub(crate) const TTL: Duration = <Stage as Ground>::TTL;
 
-pub(crate) fn a_holder(fleet: &mut Fleet, job: Job) -> String {
-    let holder = fleet.start(&job.holding()).unwrap();
-    fleet.until(&holder, Doing::Holding).unwrap();
-    holder
-}
-
-pub(crate) fn a_waiter(fleet: &mut Fleet, job: Job) -> String {
-    let waiter = fleet.start(&job.holding()).unwrap();
-    until("it has a place in the queue", || {
-        fleet.last_event(&waiter).unwrap().is_some_and(|event| event.op == Op::Wait)
-    });
-    waiter
-}
-
-pub(crate) fn events_of<'a>(run: &'a Run, proc: &'a str) -> impl Iterator<Item = &'a Event> + 'a {
-    run.events.iter().filter(move |event| event.proc == proc)
-}
-
-pub(crate) fn granted_at(run: &Run, proc: &str) -> u64 {
-    let is_grant = |event: &&Event| (event.op, event.phase) == (Op::Acquire, Phase::Ok);
-    events_of(run, proc).find(is_grant).expect("it was granted the lock").t_ns
-}
-
-pub(crate) fn did(run: &Run, proc: &str, op: Op, phase: Phase) -> bool {
-    events_of(run, proc).any(|event| (event.op, event.phase) == (op, phase))
-}
-
-pub(crate) fn acquire(manager: &LockManager, name: &str, ttl: Duration) -> LockGuard {
-    block_on(manager.lock(name).ttl(ttl).wait_timeout(PATIENCE).acquire()).unwrap()
-}
-
-#[allow(clippy::disallowed_methods, reason = "tests measure real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// Waits until something is seen to be so.
-pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
-    patience::until(PATIENCE, what, is_so);
-}
-
-/// Lets time pass that is part of a fault.
-pub(crate) fn pass(time: Duration) {
-    let since = now();
-    until("the time has passed", || time <= since.elapsed());
+/// By what runs are judged.
+pub(crate) fn rules(ttl: Duration) -> Rules {
+    Stage::rules(ttl)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tenure_testkit::history::Demand;
 use tenure_testkit::servers::redis::RedisSetup;
 
-use crate::server::troubled;
-use crate::stage::{Stage, pass, rounds};
+use crate::stage::{Ground, Stage, pass, rounds};
+use tenure_testkit::faults::server::troubled;
 
 #[test]
 fn scripts_and_connections_that_are_flushed_break_no_promise() {

@@ -1,38 +1,27 @@
 //! What the tests share.
 
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_lite::future::block_on;
 use tempfile::TempDir;
 use tenure_backend_quorum::QuorumBackend;
 use tenure_backend_redis::RedisVoter;
+use tenure_core::LockManager;
 use tenure_core::backend::DynBackend;
-use tenure_core::{LockGuard, LockManager};
-use tenure_testkit::history::{Demand, Event, Op, Phase, Promise, Rules, Status, Verdict};
-use tenure_testkit::lock_taker::{Doing, Fleet, Job, Run};
+use tenure_testkit::history::{Demand, Promise, Rules};
+use tenure_testkit::lock_taker::{Doing, Fleet, Job};
 use tenure_testkit::proxy::FaultProxy;
-use tenure_testkit::servers::patience;
 use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
+pub(crate) use tenure_testkit::stage::*;
 
-/// How long a state is waited for that has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest ttl of most sets, and so how long a new or restarted server gives no votes.
 pub(crate) const LONGEST: Duration = Duration::from_secs(2);
 /// A ttl that is waited for.
 pub(crate) const SHORT: Duration = Duration::from_millis(1000);
-/// The lock of most tests.
-pub(crate) const X: &str = "x";
 /// A free lock goes to somebody who polls within this, on a machine that has other things to do.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(4);
 /// How late a busy machine may run the thread that tells of a loss.
 pub(crate) const SLACK: Duration = Duration::from_millis(600);
-
-/// How often what chance decides is done.
-pub(crate) fn rounds(few: u64) -> u64 {
-    std::env::var("TENURE_FAULT_ROUNDS").map_or(few, |rounds| rounds.parse().unwrap())
-}
 
 pub(crate) fn backend(url: &str) -> Arc<dyn DynBackend> {
     let (voters, longest) = RedisVoter::all_of(url).unwrap();
@@ -92,8 +81,7 @@ impl Set {
     }
 
     pub(crate) fn fleet(&self, seed: u64) -> Fleet {
-        let history = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
-        Fleet::new(&history, seed, this_program).unwrap()
+        fleet_in(self.dir.path(), seed)
     }
 
     /// A user of the lock that comes through the proxies.
@@ -138,36 +126,10 @@ pub(crate) fn introduce(server: &RedisServer, longest: &str) {
     server.cli(&["HSET", "tenure:run", "id", &id, "since", "1", "longest", &longest]);
 }
 
-/// This program again, as `another_process`.
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
-}
-
 /// By what runs are judged. Whoever polls is served in no order.
 pub(crate) fn rules(ttl: Duration) -> Rules {
     Rules { lost_slack: SLACK, ..Rules::new(ttl, RECOVERY) }
         .expect(Promise::Order, Demand::Measured)
-}
-
-/// Sees that a run broke nothing, and that it tried these promises.
-pub(crate) fn assert_held(run: &Run, rules: &Rules, left: Option<&[String]>, tried: &[Promise]) {
-    let verdict = run.judge(left, rules);
-    println!("{}\n{verdict}", run.tally);
-    let broken = |v: &Verdict| {
-        v.promises.iter().any(|p| p.status == Status::Broken && p.demand == Demand::Must)
-    };
-    assert!(!broken(&verdict), "{verdict}\n{:#?}", run.complaints);
-    for &promise in tried {
-        assert_eq!(verdict.status(promise), Some(Status::Held), "{promise}: {verdict}");
-    }
-}
-
-pub(crate) fn a_holder(fleet: &mut Fleet, job: Job) -> String {
-    let holder = fleet.start(&job.holding()).unwrap();
-    fleet.until(&holder, Doing::Holding).unwrap();
-    holder
 }
 
 /// Somebody who asks again and again.
@@ -175,37 +137,4 @@ pub(crate) fn a_waiter(fleet: &mut Fleet, job: Job) -> String {
     let waiter = fleet.start(&job.holding()).unwrap();
     fleet.until(&waiter, Doing::Waiting).unwrap();
     waiter
-}
-
-pub(crate) fn events_of<'a>(run: &'a Run, proc: &'a str) -> impl Iterator<Item = &'a Event> + 'a {
-    run.events.iter().filter(move |event| event.proc == proc)
-}
-
-pub(crate) fn granted_at(run: &Run, proc: &str) -> u64 {
-    let is_grant = |event: &&Event| (event.op, event.phase) == (Op::Acquire, Phase::Ok);
-    events_of(run, proc).find(is_grant).expect("it was granted the lock").t_ns
-}
-
-pub(crate) fn did(run: &Run, proc: &str, op: Op, phase: Phase) -> bool {
-    events_of(run, proc).any(|event| (event.op, event.phase) == (op, phase))
-}
-
-pub(crate) fn acquire(manager: &LockManager, name: &str, ttl: Duration) -> LockGuard {
-    block_on(manager.lock(name).ttl(ttl).wait_timeout(PATIENCE).acquire()).unwrap()
-}
-
-#[allow(clippy::disallowed_methods, reason = "tests measure real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// Waits until something is seen to be so.
-pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
-    patience::until(PATIENCE, what, is_so);
-}
-
-/// Lets time pass that is part of a fault.
-pub(crate) fn pass(time: Duration) {
-    let since = now();
-    until("the time has passed", || time <= since.elapsed());
 }

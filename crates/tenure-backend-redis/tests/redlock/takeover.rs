@@ -10,8 +10,8 @@ use tenure_testkit::seed::seed;
 
 use crate::faults::{TTL, job, outlive};
 use crate::stage::{
-    RECOVERY, SHORT, Set, X, a_holder, a_waiter, assert_held, did, events_of, granted_at, pass,
-    rounds, rules, until,
+    RECOVERY, SHORT, Set, X, a_holder, a_waiter, assert_held, deadline_of, did, events_of,
+    granted_at, pass, rounds, rules, until,
 };
 
 #[test]
@@ -25,7 +25,7 @@ fn a_killed_holder_is_taken_over_when_its_lease_is_over_and_not_before() {
     fleet.until(&waiter, Doing::Holding).unwrap();
     let run = fleet.finish().unwrap();
     let taken = granted_at(&run, &waiter);
-    let deadline = events_of(&run, &holder).filter_map(|event| event.deadline_ns).max().unwrap();
+    let deadline = deadline_of(&run, &holder);
     assert!(deadline < taken, "taken over {} ns before its deadline", deadline - taken);
     let took = Duration::from_nanos(taken - killed);
     println!("taken over {took:?} after the kill, ttl {SHORT:?}");

@@ -13,7 +13,8 @@ use crate::values;
 pub(crate) enum Policy {
     /// It may: it runs once, or again if a run of it was lost
     AtLeastOnce,
-    /// It may not: somebody has to look, and then forget the key
+    /// It may not: somebody has to look, and then forget the key. One that a signal ended is not
+    /// run again either
     AtMostOnce,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Once {
     #[arg(long, conflicts_with_all = ["forget", "force", "command"])]
     pub(crate) status: bool,
 
-    /// Forget what is kept of the key, so that the next call runs
+    /// Forget what is kept of the key, so that the next call runs; refused while somebody is at it
     #[arg(long, conflicts_with_all = ["force", "command"])]
     pub(crate) forget: bool,
 
@@ -68,7 +69,7 @@ pub(crate) struct Once {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) fingerprint: Option<String>,
 
-    /// Whether a command whose process vanished is run again
+    /// Whether a command whose process vanished, or that a signal ended, is run again
     #[arg(long, value_enum, default_value = "at-least-once", value_name = "POLICY")]
     pub(crate) policy: Policy,
 
@@ -76,13 +77,14 @@ pub(crate) struct Once {
     #[arg(long, value_enum, default_value = "keep", value_name = "WHAT")]
     pub(crate) on_failure: OnFailure,
 
-    /// How often the command is tried: runs that were lost count, and those that failed with
-    /// `--on-failure retry` or of a signal
+    /// How often the command is tried, if it may run more than once: runs that were lost count, and
+    /// those that failed with `--on-failure retry` or of a signal
     #[arg(long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_attempts: u32,
 
-    /// How long failures are counted, and the last one is everybody's answer
+    /// How long failures are counted, and the last one is everybody's answer; at least as long as
+    /// results where the command may run only once
     #[arg(long, value_name = "DUR", default_value = "1m", value_parser = values::duration)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) fail_ttl: Duration,
@@ -101,7 +103,7 @@ pub(crate) struct Once {
     #[arg(long, value_name = "TEXT", env = "TENURE_OWNER", value_parser = values::owner)]
     pub(crate) owner: Option<String>,
 
-    /// Exit with N if somebody else is still at it [default: 75]
+    /// Exit with N if somebody else is still at it, or in a deadlock [default: 75]
     #[arg(short = 'E', long, value_name = "N", value_parser = values::exit_code)]
     #[arg(env = "TENURE_CONFLICT_EXIT_CODE", allow_hyphen_values = true)]
     pub(crate) conflict_exit_code: Option<u8>,

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use serde::Serialize;
 use tenure::recipes::Election;
 use tenure::{
-    Conflict, Error, ErrorKind, Fence, LockManager, LossReason, NotReleased, RetryConfig, Seats,
+    Actor, Conflict, Error, ErrorKind, Fence, LockManager, LossReason, NotReleased, RetryConfig,
+    Seats,
 };
 
 use super::hold::{Acquired, close, signalled};
@@ -70,9 +71,10 @@ pub(crate) async fn elect(app: &App, args: Elect) -> Outcome {
     if let Some(error) = health.error.filter(|_| !health.up) {
         return Err(Error::new(ErrorKind::Unreachable, error).with_store(&locks.store()).into());
     }
+    let actor = Actor::from_environment().unwrap_or_else(Actor::unique);
     let mut terms = 0;
     loop {
-        let guard = match campaign(app, &hold, &locks, &mut signals).await? {
+        let guard = match campaign(app, &hold, &locks, &actor, &mut signals).await? {
             Acquired::Held(guard) => guard,
             Acquired::Signalled(signal) => return Ok(signalled(signal)),
         };
@@ -88,7 +90,7 @@ pub(crate) async fn elect(app: &App, args: Elect) -> Outcome {
             }
             app.output.say(&format!("term {fence} of {name:?} was not proclaimed: {error}"));
         }
-        let mut child = match spawn(&command, &leadership, &locks, None) {
+        let mut child = match spawn(&command, &leadership, &locks, &actor) {
             Ok(child) => child,
             Err(failure) => {
                 let _ = released(app, &locks, &name, leadership.resign().await).await;
@@ -134,12 +136,13 @@ async fn campaign(
     app: &App,
     hold: &Hold,
     locks: &LockManager,
+    actor: &Actor,
     signals: &mut Signals,
 ) -> Outcome<Acquired> {
     let pauses = RetryConfig::default();
     let mut failures = 0;
     loop {
-        let failure = match hold.acquire(app, locks, Seats::All, None, true, signals).await {
+        let failure = match hold.acquire(app, locks, Seats::All, Some(actor), true, signals).await {
             Err(failure) if failure.is_outage() => failure,
             ended => return ended,
         };

@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tenure::LockManager;
 use tenure::recipes::once::{
     Executions, Failures, Fingerprint, IdempotencyConfig, Key, Once, OnceError,
 };
+use tenure::{Actor, LockManager};
 use tokio::sync::mpsc::unbounded_channel;
 
 use self::lead::Leader;
@@ -27,6 +27,7 @@ struct Call<'a> {
     args: &'a args::Once,
     locks: LockManager,
     once: Once,
+    actor: Actor,
     /// The lock that stands for the key.
     name: tenure::LockName,
 }
@@ -35,8 +36,9 @@ pub(crate) async fn once(app: &App, args: args::Once) -> Outcome {
     let name = Key::from(&args.key).lock_name(&args.scope)?;
     let owner = args.owner.as_deref().or(app.config.owner.as_deref());
     let locks = app.open(name.as_str(), owner)?;
-    let once = Once::new(locks.clone(), config(app, &args))?;
-    let call = Call { app, args: &args, locks, once, name };
+    let actor = Actor::from_environment().unwrap_or_else(Actor::unique);
+    let once = Once::new(locks.clone(), config(app, &args))?.actor(&actor);
+    let call = Call { app, args: &args, locks, once, actor, name };
     if args.status {
         return call.status().await;
     }
@@ -68,7 +70,7 @@ impl Call<'_> {
         let mut signals = Signals::new().map_err(no_signals)?;
         let forwarded = Signals::new().map_err(no_signals)?;
         let (give_up, mut given_up) = unbounded_channel();
-        let leader = Leader::new(self.app, self.args, &self.locks, give_up);
+        let leader = Leader::new(self.app, self.args, &self.locks, &self.actor, give_up);
         let seen = leader.seen();
         let fingerprint = self.fingerprint();
         let key = self.args.key.as_str();

@@ -65,7 +65,7 @@ pub(crate) async fn run(app: &App, args: Run) -> Outcome {
         Acquired::Signalled(signal) => return Ok(signalled(signal)),
     };
     let acquired = locks.clock().now();
-    let mut child = match spawn(&args.command, &guard, &locks, Some(&actor)) {
+    let mut child = match spawn(&args.command, &guard, &locks, &actor) {
         Ok(child) => child,
         Err(failure) => {
             let _ = release(app, &locks, guard).await;
@@ -114,10 +114,10 @@ fn millis(later: Moment, earlier: Moment) -> u64 {
 }
 
 /// What the command is told about its lock. Never what could release it.
-fn environment(
+pub(crate) fn environment(
     lock: &LockWatch,
     locks: &LockManager,
-    actor: Option<&Actor>,
+    actor: &Actor,
 ) -> Vec<(String, OsString)> {
     let pair = |name: &str, value: String| (name.to_owned(), OsString::from(value));
     let mut environment = vec![
@@ -126,9 +126,8 @@ fn environment(
         pair("TENURE_OWNER", lock.owner().label.to_string()),
         pair("TENURE_STORE_KIND", locks.capabilities().kind.to_owned()),
     ];
-    // A `tenure run` inside the command waits in this one's place.
-    let of_actor = actor.into_iter().flat_map(Actor::environment);
-    environment.extend(of_actor.map(|(name, value)| pair(name, value)));
+    // A `tenure` inside the command waits in this one's place.
+    environment.extend(actor.environment().map(|(name, value)| pair(name, value)));
     environment
 }
 
@@ -137,7 +136,7 @@ pub(crate) fn spawn(
     command: &[OsString],
     lock: &LockWatch,
     locks: &LockManager,
-    actor: Option<&Actor>,
+    actor: &Actor,
 ) -> Outcome<Child> {
     Child::spawn(command, &environment(lock, locks, actor)).map_err(|error| {
         let mut failure = Failure::new(error.code(), "not_run", error.to_string())

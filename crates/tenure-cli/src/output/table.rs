@@ -71,9 +71,14 @@ pub(crate) fn lock(view: &View, store: &str, look: Look) -> String {
     if let Some(value) = &view.value {
         line("value", &shown(value));
         let (fence, written) = (value.fence, Utc(value.written));
+        let stale = view.is_locked() && view.holders.iter().all(|holder| holder.fence != fence);
+        let whose = if stale { ", not by this holder" } else { "" };
         line(
             "",
-            &format!("written {written} under fence {fence}, kept until {}", Utc(value.keep_until)),
+            &format!(
+                "written {written} under fence {fence}{whose}, kept until {}",
+                Utc(value.keep_until)
+            ),
         );
     }
     line("fence", &view.fence.to_string());

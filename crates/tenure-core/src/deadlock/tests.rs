@@ -174,3 +174,19 @@ fn of_many_seats_all_have_to_be_stuck() {
     assert_eq!(victim(&[pool("free"), b()], &[4, 5]), None);
     assert_eq!(victim(&[pool("also"), b()], &[4, 5, 6]).unwrap().0, 6);
 }
+
+#[test]
+fn whoever_only_stands_in_the_queue_does_not_give_way() {
+    // `passer` has something that nobody of them waits for, and stands before `right`: without it they
+    // would wait for each other all the same.
+    let scenes = [
+        Scene::of("a").held(1, "left", X).wanted(9, "passer", &["c"], X).prior(-5).wanted(
+            4,
+            "right",
+            &["b"],
+            X,
+        ),
+        Scene::of("b").held(2, "right", X).wanted(3, "left", &["a"], X),
+    ];
+    assert_eq!(victim(&scenes, &[3, 4, 9]).unwrap().0, 4);
+}

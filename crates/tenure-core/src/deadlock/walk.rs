@@ -6,8 +6,7 @@
 //! a verdict it reads the locks of the cycle once more. A claim waits and a grant holds without a
 //! break from its first to its last moment: what both looks show was so at every moment between them.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use super::Wait;
 use super::graph::{Knot, knot};
@@ -26,7 +25,7 @@ pub(super) struct Walk {
     first: BTreeMap<LockName, View>,
     again: Option<BTreeMap<LockName, View>>,
     todo: VecDeque<LockName>,
-    known: Vec<LockName>,
+    known: BTreeSet<LockName>,
 }
 
 /// What a walk needs next.
@@ -45,7 +44,7 @@ impl Walk {
     pub(super) fn new(me: HolderId, waits_at: &LockName, holds: &[LockName]) -> Self {
         let (first, todo) = (BTreeMap::new(), VecDeque::new());
         let waits_at = waits_at.clone();
-        let mut walk = Self { me, waits_at, first, again: None, todo, known: Vec::new() };
+        let mut walk = Self { me, waits_at, first, again: None, todo, known: BTreeSet::new() };
         for name in std::iter::once(&walk.waits_at.clone()).chain(holds) {
             walk.also(name);
         }
@@ -110,8 +109,7 @@ impl Walk {
     }
 
     fn also(&mut self, name: &LockName) {
-        if self.known.len() < MAX_LOCKS && !self.known.contains(name) {
-            self.known.push(name.clone());
+        if self.known.len() < MAX_LOCKS && self.known.insert(name.clone()) {
             self.todo.push_back(name.clone());
         }
     }
@@ -126,14 +124,12 @@ impl Walk {
 
 /// What was there at both looks.
 fn common(first: &View, now: &View) -> View {
-    let held = |h: &&HolderView| {
-        let same = |f: &HolderView| (f.member, f.fence, f.seats) == (h.member, h.fence, h.seats);
-        first.holders.iter().any(same)
-    };
-    let waited = |w: &&WaiterView| {
-        let same = |f: &WaiterView| (f.id, f.since, f.upgrade) == (w.id, w.since, w.upgrade);
-        first.waiters.iter().any(same)
-    };
+    let held = |h: &HolderView| (h.member, h.fence, h.seats);
+    let waited = |w: &WaiterView| (w.id, w.since, w.upgrade);
+    let first_held: HashSet<_> = first.holders.iter().map(held).collect();
+    let first_waited: HashSet<_> = first.waiters.iter().map(waited).collect();
+    let held = |h: &&HolderView| first_held.contains(&held(h));
+    let waited = |w: &&WaiterView| first_waited.contains(&waited(w));
     View {
         holders: now.holders.iter().filter(held).cloned().collect(),
         waiters: now.waiters.iter().filter(waited).cloned().collect(),

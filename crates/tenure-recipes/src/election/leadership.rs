@@ -3,12 +3,14 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tenure_core::{Error, Fence, LockGuard, LockWatch, LossReason, NotReleased, Result};
+use futures_lite::future::or;
+use tenure_core::{
+    Error, Fence, LockGuard, LockManager, LockWatch, LossReason, NotReleased, Result,
+};
 
-use super::notice::{Callbacks, Notice};
+use super::notice::{Callbacks, Ended, Notice};
 use crate::support::KEEP;
 
 /// Why a term is over.
@@ -38,32 +40,35 @@ impl fmt::Display for StoppedLeading {
 /// changes.
 #[must_use = "dropping it resigns"]
 pub struct Leadership {
-    // Dropped first: the end is told before the lock is released.
+    watch: LockWatch,
+    /// Taken when the term is over.
+    guard: Option<LockGuard>,
     notice: Notice,
-    guard: LockGuard,
+    locks: LockManager,
     cannot_proclaim: Option<Error>,
-    proclaimed: AtomicBool,
 }
 
 impl Leadership {
     pub(super) fn begin(
         guard: LockGuard,
+        locks: LockManager,
         cannot_proclaim: Option<Error>,
         callbacks: &Callbacks,
     ) -> Result<Self> {
         let notice = Notice::begin(&guard, callbacks)?;
-        Ok(Self { notice, guard, cannot_proclaim, proclaimed: AtomicBool::new(false) })
+        let watch = guard.watch();
+        Ok(Self { watch, guard: Some(guard), notice, locks, cannot_proclaim })
     }
 
     /// The term: a number that only grows from leader to leader, and the fencing token of what it
     /// does.
     pub fn term(&self) -> Fence {
-        self.guard.fencing_token()
+        self.watch.fencing_token()
     }
 
     /// A view of this term for the tasks that work in it.
     pub fn watch(&self) -> LockWatch {
-        self.guard.watch()
+        self.watch.clone()
     }
 
     /// Writes down a value that everybody can observe as that of this term: an address, say. A
@@ -79,33 +84,54 @@ impl Leadership {
         if let Some(error) = &self.cannot_proclaim {
             return Err(error.clone());
         }
-        self.proclaimed.store(true, Ordering::Relaxed);
-        self.guard.set_value(value.into().0, KEEP).await
+        let guard = self.guard.as_ref().expect("only whoever ends the term takes it");
+        guard.set_value(value.into().0, KEEP).await
     }
 
-    /// Ends the term and hands over to the next candidate. `on_stopped_leading` has been called
-    /// before anything is sent; after a loss it may be under way still.
+    /// Ends the term and hands over to the next candidate, after `on_stopped_leading` has returned.
+    ///
+    /// The term is not renewed from here on. If it was lost, and the call that tells of that is under
+    /// way, this waits for its end, but no longer than until the lease can end by itself. A call
+    /// that resigns its own term does not wait for itself: the lock is given back when it returns.
     ///
     /// # Errors
     /// As [`LockGuard::release`].
     ///
     /// # Cancel safety
     /// Cancel safe: if the future is dropped, the term ends all the same.
-    pub async fn resign(self) -> Result<(), NotReleased> {
-        let Self { notice, guard, proclaimed, .. } = self;
-        drop(notice);
-        if proclaimed.into_inner() {
-            // A value that is kept for no time is no value.
-            return guard.release_with([], Duration::ZERO).await;
+    pub async fn resign(mut self) -> Result<(), NotReleased> {
+        let guard = self.guard.take().expect("only whoever ends the term takes it");
+        match self.notice.end(guard) {
+            // A value that is kept for no time is no value: neither our own nor that of a leader before
+            // us, which died over it.
+            Ended::Told(guard) if self.cannot_proclaim.is_none() => {
+                return guard.release_with([], Duration::ZERO).await;
+            }
+            Ended::Told(guard) => return guard.release().await,
+            Ended::Telling(told) => {
+                let told = async { drop(told.await) };
+                or(told, self.locks.sleep_until(self.watch.deadlines().1)).await;
+            }
+            Ended::Within => {}
         }
-        guard.release().await
+        // Only a loss is told by others.
+        Err(NotReleased::AlreadyLost(self.watch.lost().await))
+    }
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            // Given back here, or by whoever is telling.
+            drop(self.notice.end(guard));
+        }
     }
 }
 
 impl Deref for Leadership {
     type Target = LockWatch;
     fn deref(&self) -> &LockWatch {
-        &self.guard
+        &self.watch
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use tenure_core::{
-    Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockRequest, LockWatch, NotReleased,
-    Result, RetryConfig,
+    Actor, Error, ErrorKind, Fence, LockGuard, LockManager, LockName, LockRequest, LockWatch,
+    NotReleased, Result, RetryConfig,
 };
 
 pub use leadership::{Leadership, StoppedLeading};
@@ -76,6 +76,13 @@ impl Election {
         self
     }
 
+    /// Who holds and waits, for finding deadlocks: an [`Actor`] that other locks are held by, too.
+    #[must_use]
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.place.actor = Some(actor.clone());
+        self
+    }
+
     /// What the candidate calls itself, instead of the manager's owner.
     #[must_use]
     pub fn owner(mut self, label: impl AsRef<str>) -> Self {
@@ -104,11 +111,15 @@ impl Election {
     /// tasks of this process are busy with.
     ///
     /// After a loss it runs on a thread of its own, from the deadline of the lease on at the
-    /// latest, which is before the lease can end at the store; before a resignation is sent, on the
-    /// resigning task. After a force release it comes with the news of that. It has to return
-    /// soon, and not to panic: nobody waits for a call that a loss began. If the leadership is dropped
-    /// or resigned meanwhile, the lock is given back, and another may lead, this candidate included,
-    /// before the call has returned.
+    /// latest, which is before the lease can end at the store; for a resignation on the resigning task.
+    /// After a force release it comes with the news of that.
+    ///
+    /// **The lock is given back when the call has returned**, so that the next leader begins after it,
+    /// with two exceptions: a term that was taken away by force is another's already; and nobody renews
+    /// the lease while the call runs, so that it ends at the store although the call has not returned. After a
+    /// loss that leaves it a tenth of the ttl, before a resignation about half of it. It may drop or
+    /// resign its own [`Leadership`], which is given back when the call returns; it must not campaign.
+    /// A panic in it is logged, and ends that call only.
     #[must_use]
     pub fn on_stopped_leading(
         mut self,
@@ -177,7 +188,8 @@ impl Election {
         if guard.name() != self.name() || !guard.seats().is_all() {
             return Err(Error::new(ErrorKind::Invalid, "a leader holds its election's lock alone"));
         }
-        Leadership::begin(guard, self.can_proclaim().err(), &self.callbacks)
+        let locks = self.place.locks.clone();
+        Leadership::begin(guard, locks, self.can_proclaim().err(), &self.callbacks)
     }
 
     /// Campaigns again and again, and does `work` in each term; answers what the first `work`
@@ -214,6 +226,8 @@ impl Election {
                 None
             };
             let Some(output) = or(lost, async { Some(work(&leadership).await) }).await else {
+                // The next term of this candidate begins when the end of this one was told.
+                let _ = leadership.resign().await;
                 continue;
             };
             return match leadership.resign().await {

@@ -217,11 +217,14 @@ impl Once {
     }
 
     fn request(&self, call: &Call, until: Moment) -> tenure_core::LockRequest {
-        let request = self
+        let mut request = self
             .locks
             .lock(call.name.clone())
             .ttl(self.config.in_progress_ttl)
             .wait_timeout(until.since(self.locks.clock().now()));
+        if let Some(actor) = &self.actor {
+            request = request.actor(actor);
+        }
         if !self.locks.capabilities().metadata {
             return request;
         }

@@ -57,7 +57,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tenure_core::{LockManager, Result};
+use tenure_core::{Actor, LockManager, Result};
 
 pub use self::config::{Executions, Failures, IdempotencyConfig};
 pub use self::fingerprint::Fingerprint;
@@ -77,6 +77,7 @@ pub struct Once {
     locks: LockManager,
     config: IdempotencyConfig,
     metrics: Arc<Metrics>,
+    actor: Option<Actor>,
 }
 
 impl Once {
@@ -92,7 +93,18 @@ impl Once {
         }
         config.check(can)?;
         let metrics = Arc::new(Metrics::new(can.kind));
-        Ok(Self { locks, config, metrics })
+        Ok(Self { locks, config, metrics, actor: None })
+    }
+
+    /// Who makes these calls, for finding deadlocks: an [`Actor`] that other locks are held by, too. It
+    /// makes one call after the other; whoever makes several at once has a clone with a child for each.
+    ///
+    /// A call that would wait for ever because of that ends in [`OnceError::Store`] of the kind
+    /// [`Deadlock`](tenure_core::ErrorKind::Deadlock).
+    #[must_use]
+    pub fn actor(mut self, actor: &Actor) -> Self {
+        self.actor = Some(actor.clone());
+        self
     }
 
     /// The result of the call `key`: kept, or of somebody who is at it, or else of `work`.

@@ -1,12 +1,10 @@
-//! Leaders and workers that are killed and stopped as real processes: whoever leads next does so
-//! alone, and whoever claims a task next knows that it was begun.
+//! Leaders that are killed and stopped as real processes: whoever leads next does so alone.
 //!
-//! `another_process` is what the candidates and workers are; what candidates write down is judged by
-//! the history checker, the deadline of a term and the word of its end included.
+//! `another_process` is what the candidates are; what they write down is judged by the history checker,
+//! the deadline of a term and the word of its end included.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod candidate;
-mod worker;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -51,8 +49,6 @@ struct Force {
 fn another_process() {
     if let Some(job) = Job::of_this_process() {
         candidate::campaign(&job, open(&job.store)).unwrap();
-    } else if let Ok(url) = std::env::var(worker::STORE) {
-        worker::work(open(&url));
     }
 }
 
@@ -102,25 +98,6 @@ fn forced_changes_never_let_two_lead_on_advisory_locks() {
     change_leaders(&url, Force { changes: 8, stop_one_in: 2, ttl: Duration::from_secs(2) });
 }
 
-#[test]
-fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    worker::crash(&format!("file://{}", dir.path().display()));
-}
-
-#[test]
-fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_on_a_redis_server() {
-    let server = RedisSetup::new().start();
-    worker::crash(&server.url());
-}
-
-#[test]
-fn a_task_whose_worker_is_killed_or_stopped_is_claimed_again_in_a_lease_table() {
-    let server = PostgresSetup::new().start();
-    server.psql(&tenure_backend_postgres::install_sql("tenure"));
-    worker::crash(&server.url());
-}
-
 /// Kills and stops one leader after the other; then judges what all of them wrote down.
 fn change_leaders(url: &str, mut force: Force) {
     let rounds: u32 = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().unwrap());
@@ -130,9 +107,11 @@ fn change_leaders(url: &str, mut force: Force) {
     let mut stopped: Option<String> = None;
     for change in 0..force.changes {
         let leader = crowd.leader(stopped.as_deref());
-        // The one that was stopped goes on while the next one leads, and finds itself lost.
+        // The one that was stopped goes on while the next one leads, and finds itself lost. Until it
+        // has, it looks like a leader that could be ended once more.
         if let Some(last) = stopped.take() {
             crowd.fleet.go_on(&last).unwrap();
+            crowd.wait_until_not(&last, Doing::Holding);
         }
         if (change + 1) % force.stop_one_in != 0 {
             crowd.fleet.kill(&leader).unwrap();
@@ -173,6 +152,11 @@ impl Crowd {
     fn wait_until(&self, candidate: &str, doing: Doing) {
         let is = || (self.fleet.doing(candidate).unwrap() == doing).then_some(());
         patience::look_for(PATIENCE, is).expect("a candidate does what it is to do");
+    }
+
+    fn wait_until_not(&self, candidate: &str, doing: Doing) {
+        let is_not = || (self.fleet.doing(candidate).unwrap() != doing).then_some(());
+        patience::look_for(PATIENCE, is_not).expect("a candidate finds out what became of it");
     }
 
     fn enter(&mut self) {

@@ -17,3 +17,41 @@ pub mod ports;
 pub mod patience;
 mod account;
 mod warden;
+
+/// A server that can be hurt.
+pub trait Server {
+    /// Ends it at once, with SIGKILL.
+    fn kill(&self);
+    /// Ends it if it runs, and starts it with the data that it has kept.
+    fn restart(&self);
+    /// Makes it stand still, with SIGSTOP.
+    fn stop(&self);
+    /// Lets it go on, with SIGCONT.
+    fn cont(&self);
+}
+
+/// What the kinds of servers do under these names.
+macro_rules! can_be_hurt {
+    ($server:ty) => {
+        impl Server for $server {
+            fn kill(&self) {
+                <$server>::kill(self);
+            }
+
+            fn restart(&self) {
+                <$server>::restart(self);
+            }
+
+            fn stop(&self) {
+                <$server>::stop(self);
+            }
+
+            fn cont(&self) {
+                <$server>::cont(self);
+            }
+        }
+    };
+}
+
+can_be_hurt!(redis::RedisServer);
+can_be_hurt!(postgres::PostgresServer);

@@ -7,5 +7,8 @@ with others as (
      where pid = $1::int4 and locktype = 'advisory' and granted
        and objsubid = 1 and (classid::int8 << 32) | objid::int8 = $2::int8
 )
-select others.n, case when others.n = 0 and 0 < holds.n then pg_terminate_backend($1::int4, 1000) else false end
+select case when holds.n = 0 then 0 else others.n end,
+       case when holds.n = 0 then true
+            when others.n = 0 then pg_terminate_backend($1::int4, 1000)
+            else false end
   from others, holds

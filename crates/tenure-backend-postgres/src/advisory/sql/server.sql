@@ -3,4 +3,9 @@ select current_setting('server_version_num')::int4,
        pg_backend_pid(),
        current_setting('max_locks_per_transaction')::int8
          * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
-       case when $1 then (select count(*) from pg_locks) end
+       case when $1 then (select count(*) from pg_locks) end,
+       (select (extract(epoch from backend_start) * 1e6)::int8
+          from pg_stat_get_activity(pg_backend_pid())),
+       (select min(there.pid) from unnest($2::int4[], $3::int8[]) as known (pid, born),
+               pg_stat_get_activity(known.pid) as there
+         where (extract(epoch from there.backend_start) * 1e6)::int8 = known.born)

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use serde::Serialize;
 use tenure::recipes::once::{OnceError, Outcome as Found, Source, Status};
-use tenure::{Fence, LockManager, LockName};
+use tenure::{ErrorKind, Fence, LockManager, LockName};
 
 use super::Call;
 use super::capture::Stream;
@@ -212,17 +212,32 @@ pub(super) fn failure(
     let kind = error.as_str();
     let message = error.to_string();
     let (code, help) = match error {
-        OnceError::Store(error) => return error.into(),
+        OnceError::Store(error) => {
+            let is_deadlock = error.kind() == ErrorKind::Deadlock;
+            let mut failure: Box<Failure> = error.into();
+            if is_deadlock {
+                failure.code = not_acquired(app, args);
+            }
+            return failure;
+        }
         OnceError::StillRunning { holder, .. } => {
-            let chosen = args.conflict_exit_code.or(app.config.conflict_exit_code);
-            let code = chosen.unwrap_or(code::NOT_ACQUIRED);
-            let mut failure = Failure::new(code, kind, "somebody is still at it")
-                .help("wait longer, or look: `tenure once --status KEY`");
+            let help = match args.forget {
+                true => {
+                    "what it leaves can be forgotten when it is over; `tenure force-release NAME` ends it"
+                }
+                false => "wait longer, or look: `tenure once --status KEY`",
+            };
+            let mut failure =
+                Failure::new(not_acquired(app, args), kind, "somebody is still at it").help(help);
             failure.holders = holder.into_iter().map(|holder| *holder).collect();
             failure.lock = Some(name.to_string());
             failure.store = Some(locks.store().to_string());
             return failure;
         }
+        OnceError::KeptFailure { .. } if args.policy == args::Policy::AtMostOnce => (
+            code::NOT_ACQUIRED,
+            "look what became of it, then `tenure once --forget KEY`, or run it again with --force",
+        ),
         OnceError::KeptFailure { .. } => {
             (code::NOT_ACQUIRED, "wait until --fail-ttl is over, or run it with --force")
         }
@@ -240,6 +255,11 @@ pub(super) fn failure(
     let mut failure = Failure::new(code, kind, message).help(help).lock(name.as_str());
     failure.store = Some(locks.store().to_string());
     failure
+}
+
+fn not_acquired(app: &App, args: &args::Once) -> u8 {
+    let chosen = args.conflict_exit_code.or(app.config.conflict_exit_code);
+    chosen.unwrap_or(code::NOT_ACQUIRED)
 }
 
 fn printed(written: std::io::Result<()>) -> Outcome<()> {

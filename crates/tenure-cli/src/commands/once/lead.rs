@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tenure::recipes::once::Attempt;
-use tenure::{LockManager, LockWatch};
+use tenure::{Actor, LockManager, LockWatch};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::capture::{Bytes, Captured, Pipe, Stream};
 use crate::app::App;
 use crate::args::{self, OnFailure};
 use crate::child::{Child, Exit, Signals, SpawnError};
+use crate::commands::run;
 use crate::output::text;
 
 /// How long a command has between SIGTERM and SIGKILL, if nothing else is said.
@@ -107,6 +108,7 @@ pub(super) struct Leader<'a> {
     app: &'a App,
     args: &'a args::Once,
     locks: &'a LockManager,
+    actor: &'a Actor,
     give_up: UnboundedSender<GivenUp>,
     seen: Seen,
 }
@@ -116,9 +118,10 @@ impl<'a> Leader<'a> {
         app: &'a App,
         args: &'a args::Once,
         locks: &'a LockManager,
+        actor: &'a Actor,
         give_up: UnboundedSender<GivenUp>,
     ) -> Self {
-        Self { app, args, locks, give_up, seen: Seen::default() }
+        Self { app, args, locks, actor, give_up, seen: Seen::default() }
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -158,17 +161,11 @@ impl<'a> Leader<'a> {
     }
 
     /// What the command is told. Never what could release the lease.
-    fn environment(&self, attempt: &Attempt) -> [(String, OsString); 5] {
-        let pair = |name: &str, value: String| (name.to_owned(), OsString::from(value));
-        let watch = attempt.watch();
+    fn environment(&self, attempt: &Attempt) -> Vec<(String, OsString)> {
         tracing::debug!(quiet = self.app.output.quiet, attempt = attempt.number(), "leading");
-        [
-            pair("TENURE_LOCK", watch.name().to_string()),
-            pair("TENURE_FENCING_TOKEN", attempt.fencing_token().to_string()),
-            pair("TENURE_OWNER", watch.owner().label.to_string()),
-            pair("TENURE_STORE_KIND", self.locks.capabilities().kind.to_owned()),
-            pair("TENURE_ATTEMPT", attempt.number().to_string()),
-        ]
+        let mut environment = run::environment(attempt.watch(), self.locks, self.actor);
+        environment.push(("TENURE_ATTEMPT".to_owned(), attempt.number().to_string().into()));
+        environment
     }
 }
 

@@ -1,0 +1,143 @@
+//! A connection that whoever sends something drives for a moment himself.
+//!
+//! Somebody has to drive a connection all the time, to hear what the server says: a task in the runtime
+//! it was made in. That one would be woken for each statement that is to be sent, mostly in another
+//! thread. So whoever sends does it himself, if nobody else is just at it; and the bell by which
+//! the driver is woken is held meanwhile, as what it would be rung for is being done.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
+
+/// What a connection has to say; `None` when it has ended in order.
+type Said = Option<Result<AsyncMessage, Error>>;
+
+trait Drive: Send {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Said>;
+}
+
+impl<S> Drive for Connection<Socket, S>
+where
+    S: tokio_postgres::tls::TlsStream + Unpin + Send,
+{
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        Connection::poll_message(self, cx)
+    }
+}
+
+pub(crate) struct Wire {
+    line: Mutex<Line>,
+    bell: Arc<Bell>,
+    /// The bell, as the connection has it.
+    waker: Waker,
+}
+
+struct Line {
+    /// `None` when it is cut, or has ended.
+    connection: Option<Box<dyn Drive>>,
+    /// What was said while somebody else than the driver drove.
+    said: VecDeque<Said>,
+}
+
+/// Wakes the driver, unless it is held.
+struct Bell {
+    driver: AtomicWaker,
+    state: AtomicU8,
+}
+
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+/// Held, and rung meanwhile.
+const RUNG: u8 = 2;
+
+impl Wire {
+    pub(crate) fn new<S>(connection: Connection<Socket, S>) -> Arc<Self>
+    where
+        S: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+    {
+        let connection: Option<Box<dyn Drive>> = Some(Box::new(connection));
+        let bell = Arc::new(Bell { driver: AtomicWaker::new(), state: AtomicU8::new(FREE) });
+        let waker = bell.clone().into();
+        let line = Mutex::new(Line { connection, said: VecDeque::new() });
+        Arc::new(Self { line, bell, waker })
+    }
+
+    /// Drives it, and answers what it has to say: for the one who does so all the time.
+    pub(crate) fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Said> {
+        // Before it is looked at: what comes later rings.
+        self.bell.driver.register(cx.waker());
+        let mut line = self.line.lock();
+        match line.said.pop_front() {
+            Some(said) => Poll::Ready(said),
+            None => line.poll(&self.waker),
+        }
+    }
+
+    /// Puts something into the connection's queue, and sends it if nobody drives just now.
+    pub(crate) fn send<T>(&self, put: impl FnOnce() -> T) -> T {
+        // Whoever drives sees it, or is rung for.
+        let Some(mut line) = self.line.try_lock() else { return put() };
+        self.bell.state.store(HELD, Ordering::Release);
+        let put = put();
+        // What it was rung for until now is done by looking.
+        self.bell.state.store(HELD, Ordering::Release);
+        let said = line.poll(&self.waker);
+        let has_said = match said {
+            Poll::Ready(said) => {
+                line.said.push_back(said);
+                true
+            }
+            Poll::Pending => false,
+        };
+        // Before others may hold it.
+        let rung = self.bell.state.swap(FREE, Ordering::AcqRel) == RUNG;
+        drop(line);
+        if rung || has_said {
+            self.bell.driver.wake();
+        }
+        put
+    }
+
+    /// Ends the connection.
+    pub(crate) fn cut(&self) {
+        let connection = self.line.lock().connection.take();
+        drop(connection);
+    }
+}
+
+impl Line {
+    fn poll(&mut self, waker: &Waker) -> Poll<Said> {
+        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        let polled = connection.poll_message(&mut Context::from_waker(waker));
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            // It must not be asked again.
+            self.connection = None;
+        }
+        polled
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let held = self.state.compare_exchange(HELD, RUNG, Ordering::AcqRel, Ordering::Acquire);
+        // Rung by now, it will be seen when it is let go.
+        if held.is_err_and(|state| state == FREE) {
+            self.driver.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}
