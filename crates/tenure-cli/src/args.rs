@@ -39,8 +39,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
-    /// Where the locks are kept: file:///dir, redis://host, redis+sentinel://…, redis+cluster://…,
-    /// postgres://host/db or "host=… dbname=…", postgres+advisory://host/db, memory:, off:
+    /// Where the locks are kept: file:///dir, redis://host (over TLS rediss://), redis+sentinel://…,
+    /// redis+cluster://…, redlock://a,b,c (over TLS redlocks://), postgres://host/db or
+    /// "host=… dbname=…", postgres+advisory://host/db, memory:, off:
     ///
     /// Without it tenure.toml says so, and without that it is a directory of this user's.
     #[arg(long, global = true, value_name = "URL", env = "TENURE_STORE", hide_env_values = true)]
