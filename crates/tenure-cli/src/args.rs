@@ -208,8 +208,8 @@ pub(crate) struct Run {
     /// What happens to the command when the lock is lost
     ///
     /// If the lease runs out, or the store is out of reach, that is before anybody else can hold
-    /// the lock. After a steal or a force release it is at the next renewal, at most a third of the
-    /// ttl later: another may hold the lock by then, and fencing tokens refuse late writes.
+    /// the lock. After a steal or a force release it is at once on most stores, and at the next renewal,
+    /// at most a third of the ttl later, on all: another may hold the lock by then, and fencing tokens refuse late writes.
     #[arg(long, value_enum, default_value = "term", value_name = "WHAT")]
     pub(crate) on_lost: OnLost,
 
