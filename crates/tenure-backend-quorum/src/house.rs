@@ -95,7 +95,7 @@ impl<V: Voter> House<V> {
             return Box::pin(ready((voter, Err(left_out()))));
         }
         Box::pin(async move {
-            let Some(open) = seat.opens() else {
+            let Some(open) = seat.opens(need) else {
                 return (voter, Err(left_out()));
             };
             let answer = question(seat).await;

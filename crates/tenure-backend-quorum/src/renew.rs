@@ -7,7 +7,7 @@ use futures_util::stream::StreamExt;
 use tenure_core::backend::{Grant, Kept, Member, Renewal, time_to_renew};
 use tenure_core::clock::{Clock, SystemClock};
 use tenure_core::voter::{Ballot, Keep, Sign, Vote, Voter};
-use tenure_core::{Details, Error, Fence, Owner, Result, Seats};
+use tenure_core::{Details, Fence, Owner, Result, Seats};
 
 use crate::election::majority;
 use crate::house::{Asked, House, afterwards, known, too_few};
@@ -20,9 +20,10 @@ type Said = Vec<Result<Keep>>;
 pub(crate) async fn renew<V: Voter>(house: Arc<House<V>>, members: Vec<Member>) -> Vec<Renewal> {
     let sign = |m: &Member| Sign::new(m.name.clone(), m.id, m.change.then_some(m.ttl));
     let signs: Arc<[Sign]> = members.iter().map(sign).collect();
-    let asked = house.ask_all(Need::Majority, move |seat| {
+    // A majority that answers need not be the one that keeps these.
+    let asked = house.ask_all(Need::Keep, move |seat| {
         let signs = signs.clone();
-        async move { Ok::<Said, Error>(seat.voter.renew(&signs).await) }
+        async move { answered(seat.voter.renew(&signs).await) }
     });
     let mut round = Round { house, members, asked, answers: Vec::new() };
     round.answers = round.members.iter().map(|_| vec![None; round.house.size()]).collect();
@@ -31,6 +32,15 @@ pub(crate) async fn renew<V: Voter>(house: Arc<House<V>>, members: Vec<Member>) 
     let renewals = (0..round.members.len()).map(|member| round.renewal(member)).collect();
     round.go_on();
     renewals
+}
+
+/// A voter that answers nothing to any of the signs has not answered.
+fn answered(said: Said) -> Result<Said> {
+    let is_none = |keep: &Result<Keep>| keep.as_ref().is_err_and(|e| e.kind().is_transient());
+    match said.first() {
+        Some(Err(error)) if said.iter().all(is_none) => Err(error.clone()),
+        _ => Ok(said),
+    }
 }
 
 /// One call that renews, and what each voter says to each member.
@@ -96,7 +106,8 @@ impl<V: Voter> Round<V> {
         all.get(majority(self.house.size()) - 1).copied().unwrap_or_default()
     }
 
-    /// Hears the others, and asks those again that have lost a holder whom a majority keeps.
+    /// Asks those again that have lost a holder whom a majority keeps, and hears the others: one that is
+    /// silent keeps nobody from being asked.
     fn go_on(mut self) {
         let is_complete = self.asked.is_empty();
         let is_whole = |member| self.standing(member) == Standing::Kept { absent: Vec::new() };
@@ -104,15 +115,17 @@ impl<V: Voter> Round<V> {
             return;
         }
         afterwards(async move {
-            while let Some((voter, said)) = self.asked.next().await {
-                self.hear(voter, said);
-            }
-            for member in 0..self.members.len() {
-                if let Standing::Kept { absent } = self.standing(member) {
+            loop {
+                for member in 0..self.members.len() {
+                    let Standing::Kept { absent } = self.standing(member) else { continue };
                     for voter in absent {
                         self.repair(member, voter).await;
+                        // Once is enough.
+                        self.answers[member][voter] = None;
                     }
                 }
+                let Some((voter, said)) = self.asked.next().await else { return };
+                self.hear(voter, said);
             }
         });
     }

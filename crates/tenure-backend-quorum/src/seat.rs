@@ -1,10 +1,15 @@
 //! One voter, and whether it answers.
 //!
 //! A voter that is down or silent must not be in anybody's way: each question to it costs a connection
-//! that is refused, or an answer that never comes. So it is *out*, once it has left questions open for a
-//! while, or a look at it has failed; and one task looks, with growing pauses, whether it is back. Who is
-//! out is asked nothing, as long as those who are in are a majority. Otherwise there is nothing to be
-//! gained by leaving it out, and everything by its being back a moment earlier.
+//! that is refused, or an answer that never comes. Once it has refused one, or left all open for a
+//! while, one task looks at it; if that fails it is *out*, and the task goes on with growing pauses
+//! until it is back. Nobody else puts it out. Who is out is asked nothing, as long as those who are in
+//! are a majority. Otherwise there is nothing to be gained by leaving it out, and everything by its
+//! being back a moment earlier.
+//!
+//! That a majority answers does not say that it keeps a certain holder. So whatever ends or renews a
+//! lease goes to those who are silent as well: they may hear it. One that cannot be reached hears nothing, and
+//! is looked at again after about as long as it has been away, a second at most.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,14 +20,15 @@ use tenure_core::voter::Voter;
 use tenure_core::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 
-/// How long a voter may leave all questions open before it is out.
+/// How long a voter may leave all questions open before somebody looks.
 const SILENCE: Duration = Duration::from_millis(500);
-/// How long it has to answer whoever looks whether it is back.
+/// How long it has to answer whoever looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// The pauses between two looks; up to a half of each is chance, so that not all who miss it come at once.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// How many questions one that is out may leave open.
-const OPEN: usize = 64;
+/// How many questions one that is out may leave open, and how many renewals: those are few, and a lease may
+/// depend on each of them, so what else was asked before it was out does not count.
+const OPEN: [usize; 2] = [64, 1024];
 
 /// A voter, and whether it answers.
 pub(crate) struct Seat<V> {
@@ -30,7 +36,7 @@ pub(crate) struct Seat<V> {
     state: AtomicU8,
     /// When the first question was asked since it last answered one; zero if there is none.
     since: AtomicU64,
-    open: AtomicUsize,
+    open: [AtomicUsize; 2],
     /// Somebody looks whether it is back.
     is_watched: AtomicBool,
     home: Arc<Home>,
@@ -48,14 +54,23 @@ const UNREACHED: u8 = 2;
 pub(crate) enum Need {
     /// A majority will do.
     Majority,
-    /// It takes something back, and had better reach everybody.
+    /// It takes something back, and had better reach everybody who may have it.
     Each,
+    /// It renews, and had better do so as well.
+    Keep,
+}
+
+impl Need {
+    /// Among which questions it is counted.
+    fn kind(self) -> usize {
+        usize::from(self == Need::Keep)
+    }
 }
 
 impl<V: Voter> Seat<V> {
     pub(crate) fn new(voter: V, home: Arc<Home>) -> Self {
         let (state, since) = (AtomicU8::new(IN), AtomicU64::new(0));
-        let (open, is_watched) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (open, is_watched) = (Default::default(), AtomicBool::new(false));
         Self { voter, state, since, open, is_watched, home }
     }
 
@@ -63,10 +78,11 @@ impl<V: Voter> Seat<V> {
     pub(crate) fn is_in(self: &Arc<Self>) -> bool {
         if self.state.load(Ordering::Relaxed) == IN {
             let since = self.since.load(Ordering::Relaxed);
-            if since == 0 || SystemClock.now().since(Moment::from_nanos(since)) < SILENCE {
-                return true;
+            if since != 0 && SILENCE <= SystemClock.now().since(Moment::from_nanos(since)) {
+                // It may be that it answered, and the runtime of whoever asked stood still.
+                self.doubt();
             }
-            self.state.store(SILENT, Ordering::Relaxed);
+            return true;
         }
         // Whoever is out is watched, or would be so for ever.
         self.doubt();
@@ -74,10 +90,10 @@ impl<V: Voter> Seat<V> {
     }
 
     /// A question is put to it, unless too many are open; whether it is out was decided before.
-    pub(crate) fn opens(self: &Arc<Self>) -> Option<Open<V>> {
-        let open = Open(self.clone());
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        if OPEN <= before && self.state.load(Ordering::Relaxed) != IN {
+    pub(crate) fn opens(self: &Arc<Self>, need: Need) -> Option<Open<V>> {
+        let open = Open(self.clone(), need);
+        let before = self.open[need.kind()].fetch_add(1, Ordering::Relaxed);
+        if OPEN[need.kind()] <= before && self.state.load(Ordering::Relaxed) != IN {
             return None;
         }
         let now = SystemClock.now().as_nanos();
@@ -87,10 +103,10 @@ impl<V: Voter> Seat<V> {
 
     /// Whether to put a question to it that those who are in can do without.
     pub(crate) fn is_worth(&self, need: Need) -> bool {
-        // It may have had what is taken back; so few that they cost nothing.
-        need == Need::Each
+        // It may have had what this is about; so few that they cost nothing.
+        need != Need::Majority
             && self.state.load(Ordering::Relaxed) == SILENT
-            && self.open.load(Ordering::Relaxed) < OPEN
+            && self.open[need.kind()].load(Ordering::Relaxed) < OPEN[need.kind()]
     }
 
     /// What came of a question.
@@ -116,13 +132,17 @@ impl<V: Voter> Seat<V> {
             let watch = Watch(Arc::downgrade(self));
             match self.home.runtime() {
                 Ok(runtime) => drop(runtime.spawn(watch.until_it_is_back())),
-                Err(_) => drop(watch),
+                Err(_) => {
+                    drop(watch);
+                    // Where nobody can look, nobody is left out.
+                    self.is_back();
+                }
             }
         }
     }
 }
 
-/// Looks whether a voter is back.
+/// Looks whether a voter answers, until it does.
 struct Watch<V: Voter>(Weak<Seat<V>>);
 
 impl<V: Voter> Watch<V> {
@@ -166,7 +186,7 @@ pub(crate) async fn pause(pause: Duration) {
 }
 
 /// A question that is not answered yet.
-pub(crate) struct Open<V>(Arc<Seat<V>>);
+pub(crate) struct Open<V>(Arc<Seat<V>>, Need);
 
 impl<V: Voter> Open<V> {
     pub(crate) fn answered<T>(self, answer: &Result<T>) {
@@ -176,7 +196,7 @@ impl<V: Voter> Open<V> {
 
 impl<V> Drop for Open<V> {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.open[self.1.kind()].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

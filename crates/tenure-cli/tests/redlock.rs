@@ -61,6 +61,7 @@ fn doctor_says_whether_the_servers_are_a_majority_of_independent_ones() {
     assert_found(about("votes"), "note", "3 of 3 were restarted or are new");
     assert_found(about("clock"), "good", "apart at most");
     assert_found(about("restart"), "good", "gives no votes for 1s");
+    assert_found(about("restart"), "good", "3 of 3 keep nothing, and learn `max_ttl` anew");
     servers[0].kill();
     assert_found(findings(&site, 0)("majority"), "note", "locks outlive 0 more");
     servers[1].kill();

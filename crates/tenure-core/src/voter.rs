@@ -30,7 +30,7 @@ pub struct Ballot {
     pub ttl: Duration,
     /// The longest ttl that anybody may have: for so long a voter gives no vote that may have
     /// forgotten what it knew. A voter is told by the first who asks; it can be made longer until
-    /// it gives votes, and then no more.
+    /// it gives votes, and then no more, also not where it knows it still when it starts again.
     pub longest: Duration,
     /// A holder that has been confirmed by a majority asks for the vote of one that has lost it.
     pub repair: bool,

@@ -27,24 +27,25 @@ local function digits(number) return format('%.0f', number) end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local since, most
+local since, most, told
 
 -- For how long no vote is given: as long as any lease may live that this server forgot when it was
 -- started, or its data was lost. And how long that is, as the first said who asked for votes. It can be
--- made longer until votes are given; whoever names another time then is refused, and nobody else.
+-- made longer until votes are given; whoever names another time then is refused, and nobody else. What is
+-- still known from before this start is not made longer: whoever was refused then would have it its way now.
 local function quarantine(longest, asks)
   if not since then
     local id = string.match(call('INFO', 'server'), 'run_id:(%w+)')
-    local f = call('HMGET', RUN, 'id', 'since', 'longest')
-    since, most = tonumber(f[2] or 0), tonumber(f[3] or 0)
+    local f = call('HMGET', RUN, 'id', 'since', 'longest', 'told')
+    since, most, told = tonumber(f[2] or 0), tonumber(f[3] or 0), tonumber(f[4] or 0)
     if not id or f[1] ~= id or now < since then
       since = now
       call('HSET', RUN, 'id', id or '', 'since', digits(now))
     end
   end
-  if asks and most < longest and (most == 0 or now < since + most) then
-    most = longest
-    call('HSET', RUN, 'longest', digits(most))
+  if asks and most < longest and (most == 0 or told == since and now < since + most) then
+    most, told = longest, since
+    call('HSET', RUN, 'longest', digits(most), 'told', digits(told))
   end
   return since + (most > 0 and most or longest) - now, most
 end

@@ -76,7 +76,7 @@ async fn look(configs: Vec<RedisConfig>, longest: Duration) -> Result<Vec<Findin
     });
     let of_each: Vec<_> = of_each.collect();
     findings.extend(merged(of_each));
-    findings.insert(findings.len().min(5), restart(longest));
+    findings.insert(findings.len().min(5), restart(&seen, longest));
     findings.extend(bound(&bounds, longest));
     findings.push(clocks(&seen, longest));
     Ok(findings)
@@ -217,16 +217,28 @@ fn bound(bounds: &[(String, Duration)], longest: Duration) -> Option<Finding> {
     )
 }
 
-fn restart(longest: Duration) -> Finding {
-    Finding::new(
-        "restart",
-        Standing::Good,
-        format!(
-            "a server that was restarted gives no votes for {longest:?}, so nothing that it forgot is \
-             granted again"
-        ),
-    )
-    .with_fact("max_ttl_ms", u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
+/// Nothing depends on what is written down, but for the longest ttl.
+fn restart(seen: &[(String, Asked)], longest: Duration) -> Finding {
+    let keeps = |asked: &Asked| {
+        let on = |text: &str| text == "1" || text == "yes";
+        let journal = asked.info("aof_enabled").or(asked.setting("appendonly")).is_none_or(on);
+        journal || asked.setting("save").is_none_or(|save| !save.is_empty())
+    };
+    let forgetful = seen.iter().filter(|(_, asked)| !keeps(asked)).count();
+    let mut says = format!(
+        "a server that was restarted gives no votes for {longest:?}, so nothing that it forgot is granted \
+         again"
+    );
+    if 0 < forgetful {
+        says += &format!(
+            "; {forgetful} of {} keep nothing, and learn `max_ttl` anew then from whoever asks: stop those \
+             who name another before you restart them",
+            seen.len()
+        );
+    }
+    Finding::new("restart", Standing::Good, says)
+        .with_fact("without_persistence", forgetful)
+        .with_fact("max_ttl_ms", u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Fences begin as times: where a server has forgotten one, the others' clocks have to be beyond it.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tenure_core::{ErrorKind, Fence, Standing};
-use tenure_testkit::servers::redis::RedisSetup;
+use tenure_testkit::servers::redis::{RedisServer, RedisSetup};
 
-use crate::stage::{SHORT, Set, X, acquire, until};
+use crate::stage::{SHORT, Set, X, acquire, run_id, until};
 
 /// What another client of Redlock does: how many servers gave it the key.
 fn takes(set: &Set, token: &str, ms: &str) -> usize {
@@ -141,4 +141,37 @@ fn a_new_server_that_a_doctor_looked_at_first_is_bound_by_whoever_asks_for_votes
     runtime.block_on(tenure_backend_redis::examine_voters(&url, SHORT)).unwrap();
     // The time without votes runs from then on, and is that of those who take locks.
     block_on(acquire(&set.bystander(), X, SHORT).release()).unwrap();
+}
+
+#[test]
+fn a_rolling_restart_hands_no_server_to_a_program_that_was_refused_for_a_longer_ttl() {
+    let set = Set::with(3, "2s", || RedisSetup::new().append_only());
+    let locks = set.bystander();
+    block_on(acquire(&locks, X, SHORT).release()).unwrap();
+    let (stray, _) = naming(&set, "3s");
+    // Its supervisor starts it again and again.
+    let comes_back = || block_on(stray.try_acquire(X, SHORT)).unwrap_err();
+    comes_back();
+    for server in &set.servers {
+        server.restart();
+        // Connections that were lost are made again.
+        let is_asked = || server.cli(&["HGET", "tenure:run", "id"]) == run_id(server);
+        until("it is asked for a vote", || comes_back().kind() == ErrorKind::Invalid && is_asked());
+    }
+    for server in &set.servers {
+        assert_eq!(server.cli(&["HGET", "tenure:run", "longest"]), "2000000");
+    }
+    block_on(acquire(&locks, X, SHORT).release()).unwrap();
+    assert_eq!(comes_back().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn until_it_gives_votes_a_new_server_is_bound_to_the_longest_ttl_that_is_named() {
+    let set = Set::new(3, "20s", RedisSetup::new);
+    let bound = |server: &RedisServer| server.cli(&["HGET", "tenure:run", "longest"]);
+    for (named, micros) in [("20s", "20000000"), ("60s", "60000000")] {
+        let (locks, _) = naming(&set, named);
+        block_on(locks.try_acquire(X, SHORT)).unwrap_err();
+        until("all are told", || set.servers.iter().all(|server| bound(server) == micros));
+    }
 }

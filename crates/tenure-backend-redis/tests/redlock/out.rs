@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tenure_core::LockManager;
-use tenure_testkit::proxy::Fault;
+use tenure_testkit::proxy::{Direction, Fault};
 
 use crate::stage::{LONGEST, SHORT, Set, X, acquire, backend, now, pass, until};
 
@@ -126,4 +126,88 @@ fn where_two_of_three_are_back_nobody_waits_for_a_look_at_them() {
     }
     let guard = block_on(locks.try_acquire(X, SHORT)).unwrap().expect("it is free");
     block_on(guard.release()).unwrap();
+}
+
+#[test]
+fn a_renewal_that_failed_marks_no_dead_server_as_back() {
+    let set = Set::old(3, "2s");
+    let locks = set.manager();
+    // Each has a time of its own to be renewed.
+    let guards: Vec<_> = (0..40)
+        .map(|n| {
+            pass(Duration::from_millis(8));
+            acquire(&locks, &format!("{X}{n}"), SHORT)
+        })
+        .collect();
+    let (port, came) = nobody();
+    set.proxies[2].redirect(port);
+    set.proxies[2].cut();
+    let since = now();
+    pass(LONGEST * 2);
+    // From here on nothing but renewals has been sent.
+    let looks = 10 + 2 * usize::try_from(since.elapsed().as_secs()).unwrap();
+    let came = came.load(Ordering::Relaxed);
+    println!("{came} came");
+    assert!((1..2 * looks).contains(&came), "{came} in {:?}", since.elapsed());
+    for guard in guards {
+        guard.check().unwrap();
+        block_on(guard.release()).unwrap();
+    }
+}
+
+#[test]
+fn a_silent_server_whose_vote_a_holder_needs_is_sent_its_renewals() {
+    let set = Set::old(3, "6s");
+    let locks = set.manager();
+    let ttl = SHORT * 6;
+    let guard = acquire(&locks, X, ttl);
+    until("all are bound", || set.bound(X) == 3);
+    // Whatever renews is connected.
+    let deadline = guard.deadlines().0;
+    until("it is renewed", || deadline < guard.deadlines().0);
+    // One that answers has somebody else, and the third hears, but is not heard.
+    set.servers[1].cli(&["SET", X, "theirs", "PX", "60000"]);
+    set.proxies[2].set(Direction::ToClient, Fault::Stall);
+    let left = || set.servers[2].cli(&["PTTL", X]).parse::<i64>().unwrap();
+    // It is out before the first renewal is due.
+    let since = now();
+    while since.elapsed() < SHORT * 17 / 10 {
+        block_on(acquire(&locks, "y", SHORT).release()).unwrap();
+    }
+    let mut last = left();
+    until("it is renewed there", || {
+        let before = std::mem::replace(&mut last, left());
+        before < last
+    });
+    set.proxies[2].heal();
+    pass(ttl + Duration::from_millis(500));
+    guard.check().unwrap();
+    block_on(guard.release()).unwrap();
+}
+
+#[test]
+fn a_server_whose_answers_nobody_listened_to_is_not_taken_for_silent() {
+    let set = Set::old(3, "6s");
+    let locks = set.manager();
+    // Runs nothing between two calls: the last answer to each is heard in the next.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // All are connected.
+    runtime.block_on(async {
+        let guard = locks.acquire(X, LONGEST * 3).await.unwrap();
+        while set.bound(X) < 3 {
+            tokio::task::yield_now().await;
+        }
+        guard.release().await.unwrap();
+    });
+    let mut votes = 0;
+    for _ in 0..8 {
+        let guard = runtime.block_on(locks.acquire(X, LONGEST * 3)).unwrap();
+        pass(Duration::from_millis(700));
+        // Long before a renewal asks again.
+        votes += set.bound(X);
+        runtime.block_on(guard.release()).unwrap();
+        until("nothing is left", || set.bound(X) == 0);
+        pass(Duration::from_millis(700));
+    }
+    assert_eq!(votes, 24);
 }

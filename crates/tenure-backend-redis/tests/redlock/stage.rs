@@ -117,10 +117,15 @@ impl Set {
     }
 }
 
+/// What a server calls itself since it was started.
+pub(crate) fn run_id(server: &RedisServer) -> String {
+    let info = server.cli(&["INFO", "server"]);
+    info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().trim().to_owned()
+}
+
 /// Makes a server one that has been voting for long.
 pub(crate) fn introduce(server: &RedisServer, longest: &str) {
-    let info = server.cli(&["INFO", "server"]);
-    let id = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().trim().to_owned();
+    let id = run_id(server);
     let seconds: u64 = longest.trim_end_matches('s').parse().unwrap();
     let longest = (seconds * 1_000_000).to_string();
     server.cli(&["HSET", "tenure:run", "id", &id, "since", "1", "longest", &longest]);
