@@ -168,8 +168,9 @@ impl Room {
         let seen = |(member, entry): (MemberId, &Entry)| {
             let (pid, holds, fence) = match entry.state {
                 State::Held(hold) => (self.session(hold.session)?.pid, true, hold.fence.get()),
-                State::Waiting => (entry.waits_on?, false, 0),
-                State::Trying | State::Leaving(_) => return None,
+                // Who waits here, and tries now and then, waits all the while.
+                State::Waiting | State::Trying => (entry.waits_on?, false, 0),
+                State::Leaving(_) => return None,
             };
             Some(Seen {
                 pid,

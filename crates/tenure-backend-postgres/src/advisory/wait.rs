@@ -20,7 +20,7 @@ use super::bus::WANTS;
 use super::class::class;
 use super::holder::{Holder, Wish, read};
 use super::key::Key;
-use super::registry::{Hold, Landed};
+use super::registry::{Begin, Hold, Landed};
 use super::room::{Room, Started, over};
 use super::setup::numbered;
 use crate::error;
@@ -218,17 +218,29 @@ impl Wait {
                 () = pause_for(pause.mul_f64(0.5 + rand_half())) => {}
             }
             pause = (pause * 2).min(PAUSES.1);
-            let sent = self.room.now();
-            let tried = self.try_now().await;
-            match tried {
+            let (room, member) = (self.room.clone(), self.claim.member);
+            let begin = room.registry.lock().may_try(member);
+            if begin == Begin::Wait {
+                continue;
+            }
+            let sent = room.now();
+            match self.try_now(begin == Begin::Probe).await {
                 Ok(Some((holder, number))) => return Err(Ended::Tried(holder, number, sent)),
                 Ok(None) => {}
                 Err(error) => return Err(Ended::Failed(error)),
             }
+            let waits_on = room.registry.lock().waits_on_here(member);
+            room.tell_landed();
+            if !waits_on {
+                return Err(Ended::Stopped);
+            }
         }
     }
 
-    async fn try_now(&self) -> Result<Option<(Arc<Holder>, i64)>> {
+    async fn try_now(&self, probe: bool) -> Result<Option<(Arc<Holder>, i64)>> {
+        if probe && !self.room.probe(self.key).await? {
+            return Ok(None);
+        }
         let holder = self.room.seat(class(self.claim.ttl)).await?;
         let (sender, answer) = oneshot::channel();
         let done = Box::new(move |_: &Arc<Room>, holder: &Arc<Holder>, number: Result<_>| {
@@ -358,6 +370,8 @@ impl Wait {
         match landed {
             Landed::Unwanted => {
                 room.unlock(member, self.key, self.shared, holder).0.leave(&room);
+                // Should it want the lock all the same, it asks again.
+                room.listeners.tell(&Event::Changed { name: self.claim.name.clone() });
             }
             Landed::Held(grant) => {
                 if holder.session.is_closed() {
