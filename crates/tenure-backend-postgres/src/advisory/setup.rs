@@ -13,9 +13,10 @@ use crate::{error, pooler};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
-/// How far a new session moves the sequence of the fences. A crash may lose numbers whose
-/// commit had not reached the disk yet when others were drawn in its wake: never as many as this.
-const LEAP: i32 = 1024;
+/// How far a new session moves the sequence of the fences. The server logs it 32 numbers ahead, and only the
+/// process that writes such a record waits for the disk: for each that hangs in that, a crash
+/// may take back 33 numbers that others drew in its wake.
+const LEAP: &str = "greatest(1024, 40 * current_setting('max_connections')::int)";
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
 /// How many bits of a fence the sequence has; above them is the timeline.
