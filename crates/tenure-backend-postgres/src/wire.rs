@@ -38,8 +38,11 @@ pub(crate) struct Wire {
 }
 
 struct Line {
-    /// `None` when it is cut, or has ended.
+    /// `None` when it is cut. One that has ended is kept until then: what failed may be known on this side only,
+    /// and those who hold locks are told before the server is.
     connection: Option<Box<dyn Drive>>,
+    /// It has ended, and must not be asked again.
+    over: bool,
     /// What was said while somebody else than the driver drove.
     said: VecDeque<Said>,
 }
@@ -63,7 +66,7 @@ impl Wire {
         let connection: Option<Box<dyn Drive>> = Some(Box::new(connection));
         let bell = Arc::new(Bell { driver: AtomicWaker::new(), state: AtomicU8::new(FREE) });
         let waker = bell.clone().into();
-        let line = Mutex::new(Line { connection, said: VecDeque::new() });
+        let line = Mutex::new(Line { connection, over: false, said: VecDeque::new() });
         Arc::new(Self { line, bell, waker })
     }
 
@@ -104,12 +107,11 @@ impl Wire {
 
 impl Line {
     fn poll(&mut self, waker: &Waker) -> Poll<Said> {
-        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.over) else {
+            return Poll::Pending;
+        };
         let polled = connection.poll_message(&mut Context::from_waker(waker));
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            // It must not be asked again.
-            self.connection = None;
-        }
+        self.over = matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
     }
 }

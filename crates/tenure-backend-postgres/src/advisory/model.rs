@@ -386,7 +386,7 @@ impl World {
         let lost = registry.session_ended(id, TIMES.0);
         let tasks: Vec<Who> = self.tasks.keys().copied().filter(|who| who.0 == process).collect();
         for who in tasks {
-            if lost.iter().any(|(member, _)| *member == Self::member(who)) {
+            if lost.contains(&Self::member(who)) {
                 self.tasks.insert(who, Task::Done);
             }
         }

@@ -308,11 +308,7 @@ impl Registry {
     }
 
     /// A session has ended: so have these.
-    pub(crate) fn session_ended(
-        &mut self,
-        session: SessionId,
-        now: Moment,
-    ) -> Vec<(MemberId, LockName)> {
+    pub(crate) fn session_ended(&mut self, session: SessionId, now: Moment) -> Vec<MemberId> {
         let on_it = |entry: &Entry| match entry.state {
             State::Held(hold) => hold.session == session,
             State::Leaving(of) => of == session,
@@ -322,9 +318,9 @@ impl Registry {
             .entries
             .iter()
             .filter(|(_, entry)| on_it(entry))
-            .map(|(member, entry)| (*member, entry.name.clone()))
+            .map(|(member, _)| *member)
             .collect();
-        for (member, _) in &ended {
+        for member in &ended {
             self.remove(*member, Some(Departure::SessionEnded), now);
         }
         ended
