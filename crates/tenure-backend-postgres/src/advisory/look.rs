@@ -200,6 +200,11 @@ impl Rows {
 }
 
 impl Row {
+    /// Whether it is of this process of ours.
+    pub(crate) fn is_of(&self, client: &str) -> bool {
+        self.process().as_deref() == Some(client)
+    }
+
     /// The process of ours that it belongs to.
     fn process(&self) -> Option<String> {
         let rest = self.application.strip_prefix(OURS)?;
@@ -300,7 +305,7 @@ fn paint(rows: &Rows, seen: &[Seen], here: &str) -> Picture {
             picture.waiters.extend(known.iter().map(|s| (row.pid, s.waiter())));
         }
         // What is ours and we do not know is just being given back.
-        let is_ours = row.process().as_deref() == Some(here);
+        let is_ours = row.is_of(here);
         if known.is_empty() && !(row.granted && is_ours) {
             picture.add_stranger(row, rows.now);
         }
