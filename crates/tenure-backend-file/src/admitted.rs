@@ -20,6 +20,8 @@ pub(crate) struct Admitted(Mutex<HashMap<LockName, Vec<One>>>);
 struct One {
     member: MemberId,
     beat: Beat,
+    /// Whether it has begun to give more signs than the first.
+    renews: bool,
     /// The directory that the sign is in.
     dir: Option<DirId>,
 }
@@ -27,26 +29,31 @@ struct One {
 impl Admitted {
     /// Keeps a member in mind whose sign is in the directory `dir`, or in none yet.
     pub(crate) fn note(&self, name: &LockName, member: MemberId, beat: Beat, dir: Option<DirId>) {
-        let one = One { member, beat, dir };
+        let one = One { member, beat, renews: false, dir };
         let mut all = self.0.lock();
         let of_name = all.entry(name.clone()).or_default();
         of_name.retain(|o| o.member != member);
         of_name.push(one);
     }
 
-    /// Forgets a member that left; `false` if this process did not admit it.
-    pub(crate) fn forget(&self, name: &LockName, member: MemberId) -> bool {
+    /// Notes that a member is about to give another sign.
+    pub(crate) fn renews(&self, name: &LockName, member: MemberId) {
         let mut all = self.0.lock();
-        let Some(of_name) = all.get_mut(name) else {
-            return false;
-        };
-        let before = of_name.len();
-        of_name.retain(|o| o.member != member);
-        let forgot = of_name.len() < before;
+        let of_name = all.get_mut(name).into_iter().flatten();
+        of_name.filter(|o| o.member == member).for_each(|one| one.renews = true);
+    }
+
+    /// Forgets a member that left; answers whether it ever gave another sign than its first, and
+    /// `None` if this process did not admit it.
+    pub(crate) fn forget(&self, name: &LockName, member: MemberId) -> Option<bool> {
+        let mut all = self.0.lock();
+        let of_name = all.get_mut(name)?;
+        let at = of_name.iter().position(|o| o.member == member)?;
+        let one = of_name.swap_remove(at);
         if of_name.is_empty() {
             all.remove(name);
         }
-        forgot
+        Some(one.renews)
     }
 
     /// Puts the signs of all members of `name` into this directory that are not in it. `false` if
@@ -58,7 +65,7 @@ impl Admitted {
             of_name.filter(|o| o.dir != Some(dir.id)).map(|o| (o.member, o.beat.clone())).collect()
         };
         for (member, beat) in missing {
-            if !heartbeat::create(room, dir, member, &beat)? {
+            if !heartbeat::create(room, dir, member, &beat, None)? {
                 return Ok(false);
             }
             let mut all = self.0.lock();

@@ -8,7 +8,6 @@
 
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use tenure_core::machine::RECORD_MAX;
 use tenure_core::register::{Swap, Version, swap_pause};
 use tenure_core::{Error, ErrorKind, LockName, MemberId, Result};
 
@@ -17,6 +16,7 @@ use crate::creation;
 use crate::error;
 use crate::layout::{self, Entry, MAX_GENERATION, Step};
 use crate::platform::{self, Open};
+use crate::record::{self, Record};
 use crate::room::{LockDir, Room};
 
 /// How often a directory is looked at that shows no current step, as it does for the moment in
@@ -32,8 +32,8 @@ pub(crate) enum At {
     Absent { first: u64, burials: u64 },
     /// It was forgotten at this step; the next would be of this generation.
     Dead { step: Step, next: u64 },
-    /// It stands at this step.
-    Live(Step),
+    /// It stands at this step; the file of the step `spent` can be written into.
+    Live { step: Step, spent: Option<Step> },
 }
 
 /// A record as found.
@@ -50,7 +50,8 @@ impl At {
         let text = match self {
             At::Absent { first, burials } => format!("absent:{first}:{burials:016x}"),
             At::Dead { step, next } => format!("dead:{step}:{next}"),
-            At::Live(step) => step.to_string(),
+            At::Live { step, spent: None } => step.to_string(),
+            At::Live { step, spent: Some(spent) } => format!("{step}:{:016x}", spent.attempt),
         };
         Version(text.into())
     }
@@ -67,7 +68,17 @@ impl At {
                 step: step(words.next()?, words.next()?)?,
                 next: words.next()?.parse().ok()?,
             },
-            generation => At::Live(step(generation, words.next()?)?),
+            generation => {
+                let step = step(generation, words.next()?)?;
+                let spent = match words.next() {
+                    Some(attempt) => Some(Step {
+                        generation: step.generation.checked_sub(1)?,
+                        attempt: u64::from_str_radix(attempt, 16).ok()?,
+                    }),
+                    None => None,
+                };
+                At::Live { step, spent }
+            }
         };
         words.next().is_none().then_some(at)
     }
@@ -147,21 +158,23 @@ impl From<Error> for Look {
 fn look_into(room: &Room, dir: &LockDir) -> Result<Option<Found>, Look> {
     let names = list(room, dir)?;
     if let Some(step) = names.current {
-        let Some(bytes) = record(room, dir, step)? else {
-            return Ok(None);
+        let next = step.generation + 1;
+        return match record::read(room, dir, step)? {
+            record::Found::Whole(Record { bytes, before }) => {
+                let spent = before.filter(|_| room.writes_over);
+                names.sweep(dir, step, spent);
+                Ok(Some(Found { at: At::Live { step, spent }, bytes: Some(bytes), floor: next }))
+            }
+            record::Found::Other if went_with_the_power(room, dir, step) => {
+                tracing::warn!(
+                    directory = %room.path.join(&dir.name).display(),
+                    "the lock's record was lost with the power; the lock is free"
+                );
+                let floor = first_generation(room).max(next);
+                Ok(Some(Found { at: At::Live { step, spent: None }, bytes: None, floor }))
+            }
+            record::Found::Gone | record::Found::Other => Ok(None),
         };
-        names.sweep(dir, step);
-        let mut floor = step.generation + 1;
-        let mut bytes = Some(bytes);
-        if bytes.as_ref().is_some_and(|b| went_with_the_power(room, dir, step, b)) {
-            tracing::warn!(
-                directory = %room.path.join(&dir.name).display(),
-                "the lock's record was lost with the power; the lock is free"
-            );
-            bytes = None;
-            floor = floor.max(first_generation(room));
-        }
-        return Ok(Some(Found { at: At::Live(step), bytes, floor }));
     }
     if let Some(step) = names.dead {
         let next = first_generation(room).max(step.generation + 1);
@@ -219,10 +232,11 @@ impl Names {
     }
 
     /// Removes records that nobody can need any more: the attempts they belong to would have to
-    /// move a name that is gone for ever.
-    pub(crate) fn sweep(&self, dir: &LockDir, current: Step) {
+    /// move a name that is gone for ever. One of them may be `kept`, to be written into.
+    pub(crate) fn sweep(&self, dir: &LockDir, current: Step, kept: Option<Step>) {
+        let kept = kept.map(Step::record);
         for (after, name) in &self.records {
-            if after + 1 < current.generation {
+            if after + 1 < current.generation && kept.as_ref() != Some(name) {
                 let _ = platform::unlink(&dir.fd, name);
             }
         }
@@ -256,32 +270,10 @@ pub(crate) fn list(room: &Room, dir: &LockDir) -> Result<Names> {
     Ok(names)
 }
 
-/// The record of a step; `None` if it is gone, because the lock moved on.
-pub(crate) fn record(room: &Room, dir: &LockDir, step: Step) -> Result<Option<Vec<u8>>> {
-    let file = step.record();
-    let path = || dir.path(room, &file);
-    let fd = match platform::open(&dir.fd, &file, Open::Read) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::STALE) if !room.local => return Ok(None),
-        Err(errno) => return Err(error::io(errno, "open", &path())),
-    };
-    let stat = room.check_file(&fd, path)?;
-    let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-    if RECORD_MAX < len {
-        return Err(error::corrupt(&path(), "is longer than any record"));
-    }
-    let mut bytes = vec![0; len];
-    let read = platform::read(&fd, &mut bytes).map_err(|e| error::io(e, "read", &path()))?;
-    bytes.truncate(read);
-    Ok(Some(bytes))
-}
-
-/// Whether a record without content is what a loss of power left of it: the name outlived the
+/// Whether a record that is not whole is what a loss of power left of it: the name outlived the
 /// bytes. Everybody who could have held the lock died with the machine.
-fn went_with_the_power(room: &Room, dir: &LockDir, step: Step, bytes: &[u8]) -> bool {
-    bytes.iter().all(|b| *b == 0)
-        && room.local
+fn went_with_the_power(room: &Room, dir: &LockDir, step: Step) -> bool {
+    room.local
         && platform::stat_at(&dir.fd, &step.current())
             .is_ok_and(|stat| platform::is_from_an_earlier_boot(&stat))
 }
@@ -305,7 +297,7 @@ fn without_baton(room: &Room, name: &LockName) -> Error {
         )
         .with_help("a newer tenure uses this directory; update this one");
     }
-    error::corrupt(&path, "has no current step, or one without a record")
+    error::corrupt(&path, "has no current step, or one whose record is not there or not whole")
         .with_help("somebody removed files of it; when nobody uses the lock, remove the directory")
 }
 
@@ -336,21 +328,33 @@ pub(crate) fn swap(
         At::Absent { first, burials } => {
             creation::begin(room, admitted, name, first, burials, leads)
         }
-        At::Dead { step, next } => pass_on(room, admitted, name, (step, step.dead()), next, leads),
-        At::Live(step) => {
+        At::Dead { step, next } => {
+            pass_on(room, admitted, name, Leaves { step, spent: None, dead: true }, next, leads)
+        }
+        At::Live { step, spent } => {
             let next = step.generation + 1;
-            pass_on(room, admitted, name, (step, step.current()), next, leads)
+            pass_on(room, admitted, name, Leaves { step, spent, dead: false }, next, leads)
         }
     };
     swapped.unwrap_or_else(Swap::Failed)
 }
 
-/// Moves the name `from` to the next step.
+/// The step that a transition leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaves {
+    pub(crate) step: Step,
+    /// The step before it, whose file can be written into.
+    pub(crate) spent: Option<Step>,
+    /// Whether the lock was forgotten at it: then it has no record.
+    pub(crate) dead: bool,
+}
+
+/// Moves the name of a step to the next.
 pub(crate) fn pass_on(
     room: &Room,
     admitted: &Admitted,
     name: &LockName,
-    (old, from): (Step, String),
+    old: Leaves,
     next: u64,
     leads: Next<'_>,
 ) -> Result<Swap> {
@@ -366,7 +370,9 @@ pub(crate) fn pass_on(
     }
     let step = Step::new(next);
     let record = step.record();
-    match write_record(room, &dir, &record, leads.to) {
+    let from = if old.dead { old.step.dead() } else { old.step.current() };
+    let before = (!old.dead).then_some(old.step);
+    match record::write(room, &dir, step, (before, old.spent), leads.to) {
         Ok(()) => {}
         // The directory was removed.
         Err(Errno::NOENT) => return Ok(Swap::Lost),
@@ -380,7 +386,7 @@ pub(crate) fn pass_on(
         }
         Err(errno) if error::is_ambiguous(errno) => {
             let failed = error::io(errno, "move on", &dir.path(room, &from));
-            match resolve(room, name, old, step, failed) {
+            match resolve(room, name, old.step, step, failed) {
                 Resolved::Won => {}
                 Resolved::Lost => {
                     let _ = platform::unlink(&dir.fd, &record);
@@ -400,11 +406,11 @@ pub(crate) fn pass_on(
     }
     // Before anything else is done: others wait for it.
     wake(&dir, leads.wakes);
-    // A dead step has no record, and whoever was removing the directory may have begun.
-    if old.current() == from {
-        let _ = platform::unlink(&dir.fd, &old.record());
-    } else {
+    if old.dead {
+        // Whoever was removing the directory may have begun.
         mark_format(room, &dir);
+    } else if !room.writes_over {
+        let _ = platform::unlink(&dir.fd, &old.step.record());
     }
     room.spare.refill(room);
     Ok(Swap::Won)
@@ -421,20 +427,6 @@ pub(crate) fn wake(dir: &LockDir, members: &[MemberId]) {
 /// Says what kind of directory this is, where that is missing. A lock that lives does without.
 pub(crate) fn mark_format(room: &Room, dir: &LockDir) {
     let _ = room.create_with(&dir.fd, layout::FORMAT_FILE, layout::FORMAT);
-}
-
-/// Writes a record; on a full disk into the space that was kept for that.
-fn write_record(room: &Room, dir: &LockDir, record: &str, to: &[u8]) -> Result<(), Errno> {
-    match room.create_with(&dir.fd, record, to) {
-        Err(full @ (Errno::NOSPC | Errno::DQUOT)) => {
-            if room.spare.spend(room, dir, record, to) {
-                Ok(())
-            } else {
-                Err(full)
-            }
-        }
-        other => other,
-    }
 }
 
 enum Resolved {
@@ -482,11 +474,23 @@ mod tests {
         for at in [
             At::Absent { first: 1 << 40, burials: u64::MAX },
             At::Dead { step, next: 9 },
-            At::Live(step),
+            At::Live { step, spent: None },
+            At::Live { step, spent: Some(Step { generation: 6, attempt: 1 }) },
         ] {
             assert_eq!(At::parse(&at.version()), Some(at));
         }
-        for bad in ["", "7", "absent", "absent:x", "absent:7", "dead:7:ab", "7:ab:c", "7:xyz"] {
+        for bad in [
+            "",
+            "7",
+            "absent",
+            "absent:x",
+            "absent:7",
+            "dead:7:ab",
+            "7:ab:c:d",
+            "7:xyz",
+            "7:ab:x",
+            "0:ab:c",
+        ] {
             assert_eq!(At::parse(&Version(bad.into())), None, "{bad}");
         }
     }

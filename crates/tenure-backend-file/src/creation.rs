@@ -8,7 +8,7 @@ use tenure_core::register::{Swap, swap_pause};
 use tenure_core::{LockName, Result};
 
 use crate::admitted::Admitted;
-use crate::baton::{Next, REMAINS, list, pass_on};
+use crate::baton::{Leaves, Next, REMAINS, list, pass_on};
 use crate::error;
 use crate::layout::{self, Entry, Step};
 use crate::platform::{self, Open};
@@ -33,7 +33,8 @@ pub(crate) fn begin(
     let dead = Step::new(first - 1);
     match create(room, admitted, name, dead)? {
         Swap::Won if self::burials(room)? == burials => {
-            pass_on(room, admitted, name, (dead, dead.dead()), first, leads)
+            let old = Leaves { step: dead, spent: None, dead: true };
+            pass_on(room, admitted, name, old, first, leads)
         }
         // Whoever looks now sees what to do.
         Swap::Won => Ok(Swap::Lost),

@@ -139,10 +139,24 @@ fn half(member: MemberId) -> [u8; 16] {
     member.as_bytes()[..16].try_into().expect("16 of 32 bytes")
 }
 
-/// Makes the file with a first sign of life, or rewrites it: a claim that is sent again. `false` if
-/// the directory was removed.
-pub(crate) fn create(room: &Room, dir: &LockDir, member: MemberId, beat: &Beat) -> Result<bool> {
+/// Makes the file with a first sign of life, of the one that was kept for it if there is one; or
+/// rewrites it: a claim that is sent again. `false` if the directory was removed.
+pub(crate) fn create(
+    room: &Room,
+    dir: &LockDir,
+    member: MemberId,
+    beat: &Beat,
+    kept: Option<&str>,
+) -> Result<bool> {
     let file = layout::sign(member);
+    if let Some(kept) = kept
+        && platform::rename(&dir.fd, kept, &file).is_ok()
+    {
+        if rewrite(room, dir, member, beat).is_ok_and(|written| written) {
+            return Ok(true);
+        }
+        let _ = platform::unlink(&dir.fd, &file);
+    }
     let fail = |errno| error::io(errno, "write", &dir.path(room, &file));
     loop {
         match room.create(&dir.fd, &file) {

@@ -5,7 +5,7 @@ use std::fmt;
 use tenure_core::{LockName, MemberId};
 
 /// What `FORMAT` holds.
-pub(crate) const FORMAT: &[u8] = b"tenure-file/1 baton\n";
+pub(crate) const FORMAT: &[u8] = b"tenure-file/2 baton\n";
 /// The file that says how a lock directory is laid out.
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// What changes whenever a lock's directory is removed.

@@ -9,7 +9,7 @@
 //! files by their age, as many systems do in `/tmp`: a lock whose files were removed is refused.
 //!
 //! In reading order: `config` and `backend` for users; `register`, `baton` and `creation` for the
-//! rules; `layout`, `heartbeat`, `process`, `observe` and `spare` for what lies in the directory;
+//! rules; `layout`, `record`, `heartbeat`, `reserve`, `process`, `observe` and `spare` for what lies in the directory;
 //! `watcher`, `held` and `waits` for wake-ups; `prune` and `litter` for what nobody needs any more; `probe` measures a
 //! mount.
 
@@ -28,6 +28,8 @@ mod litter;
 mod observe;
 mod process;
 mod prune;
+mod record;
+mod reserve;
 mod spare;
 mod waits;
 mod watcher;

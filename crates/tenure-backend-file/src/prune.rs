@@ -16,6 +16,7 @@ use crate::baton;
 use crate::creation;
 use crate::layout::{self, MAX_GENERATION, Step};
 use crate::platform;
+use crate::record;
 use crate::register::lock_dirs;
 use crate::room::{LockDir, Room};
 
@@ -80,10 +81,10 @@ fn kill(room: &Room, dir: &LockDir) -> bool {
     let Some(step) = names.current else {
         return names.dead.is_some();
     };
-    let Ok(Some(bytes)) = baton::record(room, dir, step) else {
+    let Some(record) = record::read(room, dir, step).ok().and_then(record::Found::whole) else {
         return false;
     };
-    let Ok((_, cell)) = Cell::decode(&bytes) else {
+    let Ok((_, cell)) = Cell::decode(&record.bytes) else {
         return false;
     };
     if !cell.is_forgettable(room.clock.wall()) {
@@ -103,7 +104,7 @@ fn bury(room: &Room, name: &str) -> bool {
     let Some(dead) = names.dead.filter(|_| names.current.is_none()) else {
         return false;
     };
-    names.sweep(&dir, Step { generation: dead.generation + 1, ..dead });
+    names.sweep(&dir, Step { generation: dead.generation + 1, ..dead }, None);
     for other in &names.others {
         // Somebody may be about to come back, with a new sign of life; all else can be missed.
         let is_needed = layout::entry(other) == layout::Entry::Sign

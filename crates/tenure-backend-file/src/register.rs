@@ -25,6 +25,8 @@ use crate::observe;
 use crate::platform;
 use crate::process::{self, ProcessFile};
 use crate::prune::Pruner;
+use crate::record;
+use crate::reserve::Reserve;
 use crate::room::Room;
 use crate::watcher::Watcher;
 
@@ -35,6 +37,7 @@ use crate::watcher::Watcher;
 pub struct FileRegister {
     room: Arc<Room>,
     admitted: Admitted,
+    reserve: Reserve,
     process: Mutex<Process>,
     listeners: Arc<Listeners>,
     watcher: Watcher,
@@ -72,6 +75,7 @@ impl FileRegister {
         Ok(Self {
             watcher: Watcher::new(room.clone(), listeners.clone()),
             admitted: Admitted::default(),
+            reserve: Reserve::default(),
             process: Mutex::new(Process::NotYet),
             pruner: Pruner::default(),
             creations: AtomicU64::new(0),
@@ -149,8 +153,9 @@ impl Register for FileRegister {
         let beat = self.beat_of(member)?;
         // Without a directory the swap that makes it brings the sign along.
         let mut place = None;
+        let kept = self.reserve.take(&member.name);
         if let Some(dir) = self.room.lock_dir(&member.name)?
-            && heartbeat::create(&self.room, &dir, member.id, &beat)?
+            && heartbeat::create(&self.room, &dir, member.id, &beat, kept.as_deref())?
         {
             self.watcher.signed(&member.name, member.id);
             place = Some(dir.id);
@@ -161,20 +166,26 @@ impl Register for FileRegister {
     }
 
     async fn dismiss(&self, name: &LockName, member: MemberId) {
-        let is_mine = self.admitted.forget(name, member);
-        self.watcher.leave(member);
-        if let Ok(Some(dir)) = self.room.lock_dir(name) {
-            // What stays is litter: no record lists it.
-            let _ = platform::unlink(&dir.fd, &layout::sign(member));
-            if !is_mine {
-                // Somebody else's is dismissed after a death, and others may have left something.
-                litter::clear(&self.room, &dir);
-            }
+        let renewed = self.admitted.forget(name, member);
+        let watched = self.watcher.leave(member);
+        let Ok(Some(dir)) = self.room.lock_dir(name) else {
+            return;
+        };
+        let is_over = renewed == Some(false) && !watched;
+        if is_over && self.room.writes_over && self.reserve.keep(&self.room, &dir, name, member) {
+            return;
+        }
+        // What stays is litter: no record lists it.
+        let _ = platform::unlink(&dir.fd, &layout::sign(member));
+        if renewed.is_none() {
+            // Somebody else's is dismissed after a death, and others may have left something.
+            litter::clear(&self.room, &dir);
         }
     }
 
     async fn beat(&self, member: &Member) -> Result<()> {
         let beat = self.beat_of(member)?;
+        self.admitted.renews(&member.name, member.id);
         let rewritten = match self.room.lock_dir(&member.name)? {
             Some(dir) => heartbeat::rewrite(&self.room, &dir, member.id, &beat)?,
             None => false,
@@ -291,14 +302,14 @@ pub(crate) fn lock_dirs(room: &Room, prefix: &str) -> Result<Vec<String>> {
 /// What the record in a directory says, if there is one that can be read.
 pub(crate) fn cell_in(room: &Room, dir: &crate::room::LockDir) -> Option<(LockName, Cell)> {
     let step = baton::list(room, dir).ok()?.current?;
-    let bytes = baton::record(room, dir, step).ok()??;
-    Cell::decode(&bytes).ok()
+    let record = record::read(room, dir, step).ok()?.whole()?;
+    Cell::decode(&record.bytes).ok()
 }
 
 /// The lock's cell as it stands, for the watcher.
 pub(crate) fn cell_of(room: &Room, name: &LockName) -> Option<Cell> {
     let found = baton::load(room, name).ok()?;
-    let (At::Live(_), Some(bytes)) = (found.at, found.bytes) else {
+    let (At::Live { .. }, Some(bytes)) = (found.at, found.bytes) else {
         return None;
     };
     Cell::decode(&bytes).ok().map(|(_, cell)| cell)
@@ -307,6 +318,7 @@ pub(crate) fn cell_of(room: &Room, name: &LockName) -> Option<Cell> {
 impl Drop for FileRegister {
     fn drop(&mut self) {
         self.watcher.stop();
+        self.reserve.clear(&self.room);
     }
 }
 

@@ -35,6 +35,10 @@ pub(crate) struct Room {
     /// Whether the kernel's word on a holder's death counts.
     pub(crate) proves_death: bool,
     pub(crate) spare: Spare,
+    /// Whether the file of a step that is over may be written into: not where others may have put
+    /// theirs, nor where what was written may reach the disk before the step that allows it, nor
+    /// where a server may show the file as it was.
+    pub(crate) writes_over: bool,
     shared: bool,
     user: u32,
     dir_mode: RawMode,
@@ -93,6 +97,7 @@ impl Room {
             local,
             proves_death: local && config.liveness == Liveness::Kernel && me.shares_kernel(&me),
             spare: Spare::default(),
+            writes_over: local && !config.shared && !config.durable,
             shared: config.shared,
             user,
             dir_mode,

@@ -146,11 +146,10 @@ impl Watcher {
         }
     }
 
-    /// A member has left, or is about to, by itself.
-    pub(crate) fn leave(&self, member: MemberId) {
-        if let Some(Some(shared)) = self.started.get() {
-            shared.leave(member);
-        }
+    /// A member has left, or is about to, by itself; answers whether its sign of life is watched
+    /// until the file is removed.
+    pub(crate) fn leave(&self, member: MemberId) -> bool {
+        self.started.get().and_then(Option::as_ref).is_some_and(|shared| shared.leave(member))
     }
 
     /// A sign of life was made: if its claim waits here already, it can be watched now.
@@ -269,14 +268,14 @@ impl Shared {
         }
     }
 
-    fn leave(&self, member: MemberId) {
+    fn leave(&self, member: MemberId) -> bool {
         let mut state = self.state.lock();
-        if let Some(watch) = state.held.leave(member)
-            && !state.claims.contains_key(&member)
-        {
-            // With the file that is removed now the watch ends by itself.
-            state.watches.remove(&watch);
+        let watch = state.held.leave(member);
+        if state.claims.contains_key(&member) {
+            return true;
         }
+        // With the file that is removed now the watch ends by itself.
+        watch.is_some_and(|watch| state.watches.remove(&watch).is_some())
     }
 
     /// Watches a holder's sign of life, and looks what happened to it before.

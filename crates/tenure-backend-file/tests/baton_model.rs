@@ -17,6 +17,7 @@ mod baton_model;
 
 use baton_model::config::{Baton, Bounds, Detail, FOR_EVER, FenceRule, PruneRule, Rules};
 use baton_model::heartbeat::Heartbeat;
+use baton_model::over::Over;
 use baton_model::run::{exhaust, full};
 
 /// One or the other, as the environment asks.
@@ -129,4 +130,10 @@ fn fences_rise_over_a_power_loss_by_sync_alone() {
 #[test]
 fn whoever_evicts_by_a_silent_heart_beat_evicts_nobody_valid() {
     exhaust("heart-beat", Heartbeat::baton());
+}
+
+#[test]
+fn records_stay_what_they_are_although_their_files_are_written_into_again() {
+    let model = if full() { Over::baton(2, 6) } else { Over::baton(2, 4) };
+    exhaust("written over", model);
 }

@@ -12,6 +12,7 @@ use baton_model::config::{
     WithdrawRule,
 };
 use baton_model::heartbeat::{Heartbeat, NO_VALID_HOLDER_EVICTED};
+use baton_model::over::{self, Over, Takes};
 use baton_model::properties;
 use baton_model::run::{catch, exhaust, full, never};
 use broken::generations::{self, Generations, Verification};
@@ -207,4 +208,22 @@ fn a_revivable_directory_that_loses_its_format_last_may_be_stuck() {
     let rules = Rules { prune: PruneRule::Revivable, format_first: false, ..Rules::baton() };
     let model = Baton::new(Bounds::of(2, 1).prunes(1).crashes(1)).rules(rules);
     catch("FORMAT goes last", model, properties::NEVER_STUCK, 17);
+}
+
+#[test]
+fn a_file_whose_author_sleeps_is_written_over_by_its_author_when_it_wakes_up() {
+    let model = Over { takes: Takes::AnyOlder, ..Over::baton(2, 5) };
+    catch("any older file", model, over::RECORD, 30);
+}
+
+#[test]
+fn a_file_that_is_not_taken_before_it_is_written_has_two_authors() {
+    let model = Over { moves_first: false, ..Over::baton(2, 4) };
+    catch("written before it is taken", model, over::RECORD, 30);
+}
+
+#[test]
+fn a_reader_that_does_not_look_which_step_a_record_is_of_takes_a_later_one_for_it() {
+    let model = Over { compares: false, ..Over::baton(2, 4) };
+    catch("record not compared", model, over::READER, 20);
 }

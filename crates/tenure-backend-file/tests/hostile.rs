@@ -137,6 +137,9 @@ fn the_last_generation_is_not_stepped_over() {
     let (cur, rec) = (only(&scene.dir, "cur-"), only(&scene.dir, "rec-"));
     let at = "00000000000000aa";
     std::fs::rename(cur, scene.dir.join(format!("cur-09223372036854775806-{at}"))).unwrap();
+    let line = format!("09223372036854775806 {at} 0000000000000000 ");
+    let line = format!("{line}{:08x}\n", crc32c::crc32c(line.as_bytes()));
+    std::fs::write(&rec, line).unwrap();
     std::fs::rename(rec, scene.dir.join(format!("rec-09223372036854775805-{at}"))).unwrap();
     let register = open(&scene.root);
     let at = load(&register, &scene.x);
@@ -233,8 +236,9 @@ fn foreign_files_are_neither_minded_nor_touched() {
     block_on(machine.withdraw(&waits)).unwrap();
     machine.register().prune(std::time::Duration::ZERO).unwrap();
     assert_eq!(std::fs::read_dir(scene.root.path()).unwrap().count(), 2000 + 3);
-    // The holder's process is gone: beside them there are a step, its record and the format.
-    assert_eq!(std::fs::read_dir(&scene.dir).unwrap().count(), 2001 + 3);
+    // The holder's process is gone: beside them there are a step, its record, the one before and
+    // the format.
+    assert_eq!(std::fs::read_dir(&scene.dir).unwrap().count(), 2001 + 4);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ fn a_record_is_replaced_only_at_its_version() {
     assert!(matches!(swap(&a, &x, &second.version, b"three"), Swap::Lost));
     assert_eq!(load(&a, &x).bytes.as_deref(), Some(&b"two"[..]));
     let files = names_in(&directory(&a, &x));
-    assert_eq!(files.len(), 3, "FORMAT, the current step and its record: {files:?}");
+    assert_eq!(files.len(), 4, "FORMAT, the step, its record, the one before: {files:?}");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn a_committer_that_pauses_loses_however_long_it_pauses() {
     }
     assert_eq!(load(&register, &x).bytes.as_deref(), Some(&[3][..]));
     let files = names_in(&directory(&register, &x));
-    assert_eq!(files.len(), 3, "the loser leaves nothing: {files:?}");
+    assert_eq!(files.len(), 4, "the loser leaves nothing: {files:?}");
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn threads_that_count_in_a_record_lose_nothing() {
     let register = open(&room);
     assert_eq!(load(&register, &x).bytes.map_or(0, number), THREADS * STEPS);
     let files = names_in(&directory(&register, &x));
-    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(files.len(), 4, "step, record, the one before, format: {files:?}");
 }
 
 fn number(bytes: Vec<u8>) -> u64 {
@@ -147,6 +148,130 @@ fn records_that_nobody_can_need_any_more_are_swept() {
     std::fs::write(&pending, b"pending").unwrap();
     load(&register, &x);
     assert!(pending.exists());
+}
+
+/// The files of the records in a directory.
+fn inodes(dir: &Path) -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let records = names_in(dir).into_iter().filter(|name| name.starts_with("rec-"));
+    let mut all: Vec<_> = records.map(|n| dir.join(n).metadata().unwrap().ino()).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_record_is_written_into_the_file_of_the_one_before_the_last() {
+    let room = room();
+    let (register, other) = (open(&room), open(&room));
+    let x = name("x");
+    put(&register, &x, b"0");
+    put(&register, &x, b"a long record");
+    let dir = directory(&register, &x);
+    let first = inodes(&dir);
+    assert_eq!(first.len(), 2);
+    for (n, register) in [&other, &register, &register, &other].into_iter().enumerate() {
+        let record = n.to_string().into_bytes();
+        put(register, &x, &record);
+        assert_eq!(inodes(&dir), first);
+        assert_eq!(load(register, &x).bytes, Some(record), "shorter than what was there");
+    }
+}
+
+#[test]
+fn a_file_whose_author_may_sleep_is_not_written_into() {
+    use std::io::Write as _;
+    let room = room();
+    let register = open(&room);
+    let x = name("x");
+    put(&register, &x, b"0");
+    put(&register, &x, b"1");
+    let dir = directory(&register, &x);
+    // It has made its file, and stops before it writes.
+    let at = &only(&dir, "cur-").file_name().unwrap().to_str().unwrap()[4..24].to_owned();
+    let path = dir.join(format!("rec-{at}-00000000000000aa"));
+    let mut sleeper = std::fs::File::create_new(path).unwrap();
+    for n in 0..8_u8 {
+        put(&register, &x, &[n; 100]);
+    }
+    sleeper.write_all(&[b'x'; 1000]).unwrap();
+    assert_eq!(load(&register, &x).bytes, Some(vec![7; 100]));
+    assert_eq!(inodes(&dir).len(), 2, "what it left is gone");
+}
+
+#[test]
+fn files_that_others_may_have_put_there_or_that_have_to_be_safe_first_are_not_written_into() {
+    for config in [|c: FileConfig| c.shared(true), |c: FileConfig| c.durable(true)] {
+        let room = room();
+        let register = open_as(&config(FileConfig::new(room.path().join("locks"))));
+        let x = name("x");
+        for n in 0..4_u8 {
+            put(&register, &x, &[n]);
+            assert_eq!(inodes(&directory(&register, &x)).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn whoever_reads_a_record_that_is_written_over_looks_again() {
+    let room = room();
+    let x = name("x");
+    let register = open(&room);
+    put(&register, &x, b"0");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let register = open(&room);
+            for n in 0..2000_u32 {
+                put(&register, &x, n.to_string().repeat(500).as_bytes());
+            }
+            over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        let mut last = 0;
+        while !over.load(std::sync::atomic::Ordering::Acquire) {
+            let bytes = load(&register, &x).bytes.unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            let n: u32 = text[..text.len().div_ceil(500)].parse().unwrap();
+            assert!(last <= n && (text == "0" || text == n.to_string().repeat(500)), "{text}");
+            last = n;
+        }
+    });
+}
+
+#[test]
+fn a_process_that_comes_back_gives_its_sign_in_the_file_of_its_last() {
+    use std::os::unix::fs::MetadataExt;
+    let room = room();
+    let x = name("x");
+    let kept = |dir: &Path| names_in(dir).iter().filter(|n| n.starts_with("tmp-")).count();
+    let dir = {
+        let machine = machine(&room);
+        let round = || {
+            let claim = claim(&x);
+            let fence = granted(&machine, &claim);
+            let dir = directory(machine.register(), &x);
+            let sign = only(&dir, "hb-").metadata().unwrap().ino();
+            (claim, fence, dir, sign)
+        };
+        let (first, fence, dir, _) = round();
+        release(&machine, &first, fence);
+        assert_eq!(kept(&dir), 0, "it may not come back");
+        let (second, fence, _, sign) = round();
+        release(&machine, &second, fence);
+        assert_eq!(kept(&dir), 1);
+        let (third, fence, _, again) = round();
+        assert_eq!((again, kept(&dir)), (sign, 0));
+        // Whoever renewed may be about to renew.
+        let mut member = Member::new(x.clone(), third.token.clone(), TTL, Some(fence));
+        member.fence = Some(fence);
+        block_on(machine.register().beat(&member)).unwrap();
+        release(&machine, &third, fence);
+        assert_eq!(kept(&dir), 0);
+        let (fourth, fence, _, _) = round();
+        release(&machine, &fourth, fence);
+        assert_eq!(kept(&dir), 1);
+        dir
+    };
+    assert_eq!(kept(&dir), 0, "the process has ended");
 }
 
 #[test]

@@ -30,9 +30,9 @@ impl Tls {
     pub(crate) fn new(mode: Option<&str>, _roots: Option<String>) -> Result<Self> {
         match mode {
             None | Some("disable" | "allow" | "prefer") => Ok(Self::Off),
-            Some("require" | "verify-ca" | "verify-full") => {
-                Err(invalid("this build has no TLS; it comes with the feature `tls`"))
-            }
+            Some("require" | "verify-ca" | "verify-full") => Err(invalid(
+                "this build has no TLS; it comes with the feature `postgres-tls` of `tenure`",
+            )),
             Some(_) => Err(invalid(MODES)),
         }
     }

@@ -329,10 +329,13 @@ fn with_parts(url: &str, password: Option<String>, db: Option<String>) -> Result
 }
 
 fn node(url: &str) -> Result<ConnectionInfo> {
+    if cfg!(not(feature = "tls")) && url.starts_with("rediss") {
+        return Err(crate::tls::missing());
+    }
     // The library's own message may repeat the address with its password.
     let info = url.into_connection_info().map_err(|_| unescaped("host, port or database"))?;
     if !info.addr().is_supported() {
-        return Err(invalid("this build has no TLS; it comes with the feature `tls`"));
+        return Err(crate::tls::missing());
     }
     Ok(as_we_need_it(info))
 }

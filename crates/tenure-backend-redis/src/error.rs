@@ -7,6 +7,12 @@ use tenure_core::{Error, ErrorKind};
 pub(crate) fn not_sent(error: &RedisError) -> Error {
     match denied(error).or_else(|| misaddressed(error)) {
         Some(refused) => refused.with_nothing_changed(),
+        None if error.kind() == Kind::Parse => {
+            Error::new(ErrorKind::Unreachable, "what answers there is no Redis server")
+                .with_help("are host and port right? A server that wants TLS is `rediss://`")
+                .with_source(error.clone())
+                .with_nothing_changed()
+        }
         None => Error::new(ErrorKind::Unreachable, format!("no connection: {}", words(error)))
             .with_help("is the server running, and its address right?")
             .with_source(error.clone())
@@ -86,15 +92,18 @@ fn denied(error: &RedisError) -> Option<Error> {
         || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
         || is_in_script(error);
     is_denied.then(|| {
-        let help = if code == "NOAUTH" || words(error).contains("NOAUTH") {
-            "the server wants a password: name it in the address, `redis://:password@host`, or in \
-             REDIS_PASSWORD"
+        let (message, help) = if code == "NOAUTH" || words(error).contains("NOAUTH") {
+            (
+                "the server wants a password".to_owned(),
+                "name it in the address, `redis://:password@host`, or in REDIS_PASSWORD",
+            )
         } else {
-            "check user and password, and the commands and keys its ACL allows"
+            (
+                format!("the server refused this user: {}", words(error)),
+                "check user and password, and the commands and keys its ACL allows",
+            )
         };
-        Error::new(ErrorKind::Denied, format!("the server refused this user: {}", words(error)))
-            .with_help(help)
-            .with_source(error.clone())
+        Error::new(ErrorKind::Denied, message).with_help(help).with_source(error.clone())
     })
 }
 

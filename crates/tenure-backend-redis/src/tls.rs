@@ -1,7 +1,7 @@
 //! Certificates: which servers are trusted, and what is shown to them.
 
 use redis::{ConnectionAddr, ConnectionInfo};
-use tenure_core::Result;
+use tenure_core::{Error, Result};
 
 use crate::config::invalid;
 
@@ -60,6 +60,11 @@ impl Files {
 
     #[cfg(not(feature = "tls"))]
     fn over_tls(&self, _: ConnectionInfo) -> Result<ConnectionInfo> {
-        Err(invalid("this build has no TLS; it comes with the feature `tls`"))
+        Err(missing())
     }
+}
+
+/// What `rediss://` and its kin are answered by a build without TLS.
+pub(crate) fn missing() -> Error {
+    invalid("this build has no TLS; it comes with the feature `redis-tls` of `tenure`")
 }

@@ -39,8 +39,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
-    /// Where the locks are kept: file:///dir, redis://host, redis+sentinel://…, redis+cluster://…,
-    /// postgres://host/db or "host=… dbname=…", postgres+advisory://host/db, memory:, off:
+    /// Where the locks are kept: file:///dir, redis://host (over TLS rediss://), redis+sentinel://…,
+    /// redis+cluster://…, redlock://a,b,c (over TLS redlocks://), postgres://host/db or
+    /// "host=… dbname=…", postgres+advisory://host/db, memory:, off:
     ///
     /// Without it tenure.toml says so, and without that it is a directory of this user's.
     #[arg(long, global = true, value_name = "URL", env = "TENURE_STORE", hide_env_values = true)]
@@ -207,8 +208,8 @@ pub(crate) struct Run {
     /// What happens to the command when the lock is lost
     ///
     /// If the lease runs out, or the store is out of reach, that is before anybody else can hold
-    /// the lock. After a steal or a force release it is at the next renewal, at most a third of the
-    /// ttl later: another may hold the lock by then, and fencing tokens refuse late writes.
+    /// the lock. After a steal or a force release it is at once on most stores, and at the next renewal,
+    /// at most a third of the ttl later, on all: another may hold the lock by then, and fencing tokens refuse late writes.
     #[arg(long, value_enum, default_value = "term", value_name = "WHAT")]
     pub(crate) on_lost: OnLost,
 

@@ -38,9 +38,16 @@ const SCHEMES: [(&str, bool); 20] = [
 ];
 
 impl Stores {
-    /// An empty variable says nothing, as in a shell.
-    pub(crate) fn new(explicit: Option<String>) -> Self {
-        Self { explicit: explicit.filter(|url| !url.is_empty()) }
+    /// An empty address is refused: where it stands for a variable that is not set, every host would
+    /// have the lock in a directory of its own.
+    pub(crate) fn new(explicit: Option<String>) -> Outcome<Self> {
+        if explicit.as_ref().is_some_and(String::is_empty) {
+            return Err(Failure::usage("the store's address is empty").help(
+                "is a variable of your own not set? For the configured store, or the default \
+                 directory, leave `--store` and TENURE_STORE out",
+            ));
+        }
+        Ok(Self { explicit })
     }
 
     /// The store that keeps the lock `name`.

@@ -49,8 +49,6 @@ fn nearer_files_win_and_flags_and_variables_stand_above_them() {
     let variable =
         with(bare(&site, &["status", "--json", "x"]).env("TENURE_STORE", url("variable")));
     assert_eq!(variable, url("variable"));
-    let empty = with(bare(&site, &["status", "--json", "x"]).env("TENURE_STORE", ""));
-    assert_eq!(empty, url("near"));
     let flag = with(
         bare(&site, &["--store", &url("flag"), "status", "--json", "x"])
             .env("TENURE_STORE", "off:"),
@@ -186,4 +184,19 @@ fn variables_say_what_flags_say_and_flags_win() {
     let bad = with(("TENURE_TTL", "45"), &["acquire", "z"]);
     assert_eq!(bad.code, 64);
     assert!(bad.stderr.contains("TENURE_TTL"), "{}", bad.stderr);
+}
+
+/// Somebody's `--store "$LOCKS"` without LOCKS gave every host a directory of its own.
+#[test]
+fn an_empty_store_is_no_default_store() {
+    let site = Site::new();
+    for command in [
+        bare(&site, &["status", "x"]).env("TENURE_STORE", ""),
+        bare(&site, &["--store", "", "run", "x", "--", "true"]).env("TENURE_STORE", "off:"),
+    ] {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("address is empty"), "{said}");
+    }
 }

@@ -262,6 +262,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &inner.kind)
             .field("message", &inner.message)
+            .field("help", &inner.help)
             .field("operation", &inner.operation)
             .field("lock", &inner.lock)
             .field("store", &inner.store)

@@ -28,6 +28,11 @@ pub(crate) fn earliest_end(sent: Moment, term: Duration) -> Moment {
     sent.plus(term - term * DRIFT_PERCENT / 100).minus(SLACK)
 }
 
+/// When a lease of `term` began that can end at `end` at the [earliest](earliest_end).
+fn begin(end: Moment, term: Duration) -> Moment {
+    end.plus(SLACK).minus(term - term * DRIFT_PERCENT / 100)
+}
+
 /// The moment from which the guard counts as lost: a tenth of the ttl before the lease can end,
 /// so that whoever has to stop has time to. A lease that was just handed over lives for a shorter
 /// `term` than its ttl.
@@ -117,7 +122,10 @@ impl Lease {
             times.end = end;
             times.deadline = deadline(end, grant.term.min(times.ttl));
             times.acquired_at = now;
-            times.plan(now, !grant.handed_over);
+            // A third of the ttl from its begin, not from the reply: a slow reply must not cost the time
+            // in which a renewal that fails can be made good.
+            let began = if grant.handed_over { now } else { begin(end, grant.term).min(now) };
+            times.plan(began, !grant.handed_over);
         }
         self.phase.hold()
     }

@@ -158,3 +158,17 @@ fn a_lease_that_is_renewed_no_more_ends_by_itself_whatever_becomes_of_the_last_r
         assert_eq!(times.due(), times.deadline, "nothing is due but its end");
     }
 }
+
+#[test]
+fn a_lease_that_was_heard_of_late_is_renewed_as_early_as_any_other() {
+    let (clock, ttl) = (TestClock::new(), Duration::from_secs(30));
+    for late in [0, 5, 20].map(Duration::from_secs) {
+        let lease = lease(ttl);
+        let sent = clock.now();
+        clock.advance(late);
+        assert!(lease.hold(&grant(ttl), earliest_end(sent, ttl), clock.now()));
+        let next = lease.times.lock().next_renewal;
+        // A third, with jitter, on the grid.
+        assert!(next.since(sent) <= ttl * 38 / 100, "{late:?}: {:?}", next.since(sent));
+    }
+}

@@ -17,7 +17,8 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
             leadership.proclaim("10.0.0.7:9000").await?;
             let leader = election.leader().await?.expect("we lead");
             assert_eq!(leader.term, leadership.term());
-            println!("{} leads at {:?}", leader.owner, leader.value);
+            let at = leader.value.as_deref().map(String::from_utf8_lossy);
+            println!("{} leads at {at:?}", leader.owner);
             Ok::<_, tenure::Error>(42) // ends the term
         })
         .await??;

@@ -12,8 +12,9 @@
 //! step may come next,
 //! [`properties`] what must hold, [`canonical`] and [`garbage`]
 //! why the state space is finite, [`run`] how it is
-//! searched. [`heartbeat`] is a small model of its own: it keeps time and justifies the one
-//! assumption the large model makes about leases.
+//! searched. Two small models of their own justify what the large one takes for granted:
+//! [`heartbeat`], which keeps time, how leases end, and [`over`] that records stay what they are
+//! although their files are written into again.
 
 // Two test binaries share these modules and neither uses all of them.
 #![allow(dead_code)]
@@ -26,6 +27,7 @@ pub(crate) mod files;
 pub(crate) mod garbage;
 pub(crate) mod heartbeat;
 pub(crate) mod model;
+pub(crate) mod over;
 pub(crate) mod properties;
 pub(crate) mod prune;
 pub(crate) mod register;

@@ -89,7 +89,8 @@ impl Stage {
                 left.extend(names_in(&path).into_iter().map(|file| format!("{name}/{file}")));
                 continue;
             }
-            let mut needed = vec!["cur-", "rec-", "FORMAT"];
+            // The step, its record, the one before, and what kind of directory it is.
+            let mut needed = vec!["cur-", "rec-", "rec-", "FORMAT"];
             for file in names_in(&path) {
                 match needed.iter().position(|kind| file.starts_with(kind)) {
                     Some(index) => drop(needed.remove(index)),

@@ -1,12 +1,13 @@
 //! Servers whose clocks are wrong: one of them, or all.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use tempfile::TempDir;
 use tenure_testkit::servers::redis::RedisSetup;
 
-use crate::stage::{LONGEST, SHORT, Set, X, acquire, until};
+use crate::stage::{LONGEST, SHORT, Set, X, acquire, now, until};
 
 /// Clocks that are set by files, one for each server.
 struct Clocks {
@@ -85,4 +86,24 @@ fn a_holder_outlives_one_clock_that_is_set_forward_by_an_hour_and_gets_the_vote_
     assert!(block_on(set.bystander().try_acquire(X, SHORT)).unwrap().is_none());
     until("it was asked again", || before != round() && set.bound(X) == 3);
     guard.check().unwrap();
+}
+
+#[test]
+fn two_of_three_clocks_that_are_set_forward_end_a_lease_early_and_the_fence_tells_it_apart() {
+    let (clocks, set) = Clocks::new();
+    let locks = set.bystander();
+    let ttl = LONGEST * 3;
+    let guard = acquire(&locks, X, ttl);
+    until("all are bound", || set.bound(X) == 3);
+    (0..2).for_each(|at| clocks.set(at, 3600));
+    let since = now();
+    // More than a minority: this is what is not promised.
+    let next = acquire(&set.bystander(), X, ttl);
+    assert!(guard.fencing_token() < next.fencing_token());
+    let told = block_on(guard.lost());
+    let overlap = since.elapsed();
+    println!("two held for {overlap:?}, of a ttl of {ttl:?}; told {told:?}");
+    // The next renewal finds it out, which is due after a third of the ttl.
+    assert!(overlap < ttl / 2 + Duration::from_secs(1), "{overlap:?}");
+    next.check().unwrap();
 }

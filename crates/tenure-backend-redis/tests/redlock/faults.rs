@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use tenure_core::{ErrorKind, NotReleased};
 use tenure_testkit::history::{Op, Phase, Promise};
 use tenure_testkit::lock_taker::{Doing, Fleet, Job};
-use tenure_testkit::proxy::{Direction, Fault};
+use tenure_testkit::proxy::{Direction, End, Fault, Scope};
 use tenure_testkit::seed::seed;
 use tenure_testkit::servers::redis::RedisSetup;
 
@@ -120,15 +120,20 @@ fn when_all_servers_are_wiped_nobody_is_granted_what_somebody_may_still_hold() {
 fn a_network_that_loses_delays_and_cuts_at_one_server_breaks_no_promise() {
     let set = Set::old(3, "2s");
     let mut random = StdRng::seed_from_u64(seed("network"));
-    troubled("network", &set, 8, |round| {
+    troubled("network", &set, 10, |round| {
         let proxy = &set.proxies[random.random_range(0..3)];
-        match round % 8 {
+        match round % 10 {
             0 => proxy.set(Direction::ToClient, Fault::Stall),
             1 => proxy.set(Direction::ToServer, Fault::Stall),
             2 => proxy.set(Direction::ToClient, Fault::Swallow),
             3 => (0..4).for_each(|_| proxy.lose_next_reply()),
             4 => (0..4).for_each(|_| proxy.lose_next_request()),
             5 => proxy.cut(),
+            7 => proxy.half_open(Scope::All),
+            8 => {
+                let bytes = random.random_range(0..2000);
+                proxy.set(Direction::ToClient, Fault::After { bytes, end: End::Reset });
+            }
             6 => {
                 let (by, jitter) = (Duration::from_millis(60), Duration::from_millis(300));
                 proxy.set(Direction::ToServer, Fault::Delay { by, jitter });

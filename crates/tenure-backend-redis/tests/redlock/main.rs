@@ -12,6 +12,7 @@ mod faults;
 mod nodes;
 mod others;
 mod out;
+mod points;
 mod takeover;
 
 use tenure_testkit::lock_taker::{self, Job};

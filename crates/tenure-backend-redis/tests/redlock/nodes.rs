@@ -106,6 +106,8 @@ fn scripts_connections_and_data_that_are_thrown_away_at_one_server_are_made_agai
         &["CLIENT", "KILL", "TYPE", "normal"],
         &["FLUSHALL"],
         &["CONFIG", "SET", "maxmemory", "1"],
+        &["CONFIG", "SET", "min-replicas-to-write", "1"],
+        &["REPLICAOF", "127.0.0.1", "1"],
     ] {
         set.servers[1].cli(words);
         let mut last = 0;

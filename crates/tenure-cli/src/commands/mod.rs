@@ -31,7 +31,7 @@ pub(crate) fn run(common: Common, command: Command, output: Output) -> Outcome {
         _ => {}
     }
     let config = Config::load(common.config.as_deref())?;
-    let app = App { config, stores: Stores::new(common.store), output };
+    let app = App { config, stores: Stores::new(common.store)?, output };
     // One thread: the command that runs under a lock must be started by the main thread, for the
     // kernel ends it together with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -101,7 +101,9 @@ fn message(
         n => format!("{n} ahead"),
     };
     let [holder, more @ ..] = holders else {
-        return format!("waiting for \"{name}\": {place}, free, but somebody else is next");
+        return format!(
+            "waiting for \"{name}\": {place}, nobody holds it, and it is not granted yet"
+        );
     };
     let owner = safe(&holder.details.owner.label);
     let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

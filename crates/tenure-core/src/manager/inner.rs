@@ -112,7 +112,10 @@ impl Inner {
                 ),
             );
             let help = capabilities.ttl_help.filter(|_| capabilities.ttl_max < ttl);
-            return Err(help.map_or(error.clone(), |help| error.with_help(help)));
+            return Err(error.with_help(match help {
+                Some(help) => format!("ask for a shorter ttl, or {help}"),
+                None => "ask for a ttl in between".to_owned(),
+            }));
         }
         Ok(())
     }

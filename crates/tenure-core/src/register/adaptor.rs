@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::memo::Memo;
 use super::observe::{Judgement, Observer};
 use super::{Loaded, Register, Sign, Swap};
 use crate::backend::{
@@ -36,13 +37,20 @@ pub struct RegisterBackend<R> {
     register: R,
     clock: Arc<dyn Clock>,
     observer: Observer,
+    memo: Memo,
     listeners: Listeners,
 }
 
 impl<R: Register> RegisterBackend<R> {
     /// A backend over `register` that observes by `clock`.
     pub fn new(register: R, clock: Arc<dyn Clock>) -> Self {
-        Self { register, clock, observer: Observer::default(), listeners: Listeners::default() }
+        Self {
+            register,
+            clock,
+            observer: Observer::default(),
+            memo: Memo::default(),
+            listeners: Listeners::default(),
+        }
     }
 
     /// The register underneath.
@@ -126,6 +134,7 @@ impl<R: Register> RegisterBackend<R> {
                     self.tell(name, &effects);
                     self.tell_what_came_true(name, &doubtful, &after).await;
                     self.drop_signs(name, &before, &after, admits.filter(|_| admitted)).await;
+                    self.memo.note(name, record, &after);
                     return Ok(Done { answer, unknown, looks, after, unchanged: None });
                 }
                 Swap::Lost => {}
@@ -232,7 +241,20 @@ impl<R: Register> RegisterBackend<R> {
     /// The record as it stands, and what it says.
     async fn look(&self, name: &LockName) -> Result<(Loaded, Cell)> {
         let loaded = self.register.load(name).await?;
-        let cell = decode(&loaded, name)?;
+        let Some(bytes) = &loaded.bytes else {
+            return Ok((loaded, Cell::default()));
+        };
+        if let Some(cell) = self.memo.recall(name, bytes) {
+            return Ok((loaded, cell));
+        }
+        let (of, cell) = Cell::decode(bytes)?;
+        if of != *name {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("the record found under this name is that of {of:?}"),
+            ));
+        }
+        self.memo.note(name, bytes.clone(), &cell);
         Ok((loaded, cell))
     }
 
@@ -344,20 +366,6 @@ struct Done<T> {
 fn told(effects: &Effects) -> Vec<MemberId> {
     let granted = effects.granted.iter().map(|(member, _)| *member);
     granted.chain(effects.gone.iter().map(|(member, _)| *member)).collect()
-}
-
-fn decode(loaded: &Loaded, name: &LockName) -> Result<Cell> {
-    let Some(bytes) = &loaded.bytes else {
-        return Ok(Cell::default());
-    };
-    let (of, cell) = Cell::decode(bytes)?;
-    if of != *name {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("the record found under this name is that of {of:?}"),
-        ));
-    }
-    Ok(cell)
 }
 
 impl<R: Register> Backend for RegisterBackend<R> {

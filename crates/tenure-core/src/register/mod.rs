@@ -5,6 +5,7 @@
 //! of life per member gets every feature this way: the adaptor runs the machine over the record.
 
 mod adaptor;
+mod memo;
 mod observe;
 
 use std::future::Future;

@@ -117,10 +117,12 @@ impl Call<'_> {
                 }
                 return Ok(failure);
             }
-            OnceError::TooLong { .. } => {
+            OnceError::TooLong { len, max } => {
                 printed(seen.print())?;
-                let message =
-                    "the command ran, and printed more than is kept: nobody gets it again";
+                let message = format!(
+                    "the command ran, and printed more than is kept, {len} bytes as JSON of at most \
+                     {max}: nobody gets it again"
+                );
                 return Ok(Failure::new(code::CANNOT_CREATE, "too_long", message)
                     .help("write large output to a file, and print its name"));
             }
