@@ -241,7 +241,7 @@ impl Drop for CloseUnlessKnown<'_> {
     }
 }
 
-/// Ends the connection, and tells that the session has ended, when whoever drives it ends, in whatever
+/// Tells that the session has ended, and ends the connection, when whoever drives it ends, in whatever
 /// way.
 struct Ended {
     end: Arc<End>,
@@ -250,12 +250,13 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.wire.cut();
+        // Told first: what the session holds is free when the server sees its end.
         if !self.end.told.swap(true, Ordering::AcqRel) {
             let tell = std::panic::AssertUnwindSafe(|| self.end.ear.on_end());
             // An ear that panics must not take the runtime with it.
             let _ = std::panic::catch_unwind(tell);
         }
+        self.wire.cut();
     }
 }
 

@@ -14,6 +14,9 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
 
+#[cfg(test)]
+mod model;
+
 /// What a connection has to say; `None` when it has ended in order.
 type Said = Option<Result<AsyncMessage, Error>>;
 
@@ -38,8 +41,11 @@ pub(crate) struct Wire {
 }
 
 struct Line {
-    /// `None` when it is cut, or has ended.
+    /// `None` when it is cut. One that has ended is kept until then: what failed may be known on this side only,
+    /// and those who hold locks are told before the server is.
     connection: Option<Box<dyn Drive>>,
+    /// It has ended, and must not be asked again.
+    over: bool,
     /// What was said while somebody else than the driver drove.
     said: VecDeque<Said>,
 }
@@ -51,8 +57,9 @@ struct Bell {
 }
 
 const FREE: u8 = 0;
+/// Bits of the state: it is held, and it was rung. Each change is a swap of some kind: whatever was done before
+/// a ring is seen by whoever takes note of that ring, and by whoever forgets it.
 const HELD: u8 = 1;
-/// Held, and rung meanwhile.
 const RUNG: u8 = 2;
 
 impl Wire {
@@ -63,7 +70,7 @@ impl Wire {
         let connection: Option<Box<dyn Drive>> = Some(Box::new(connection));
         let bell = Arc::new(Bell { driver: AtomicWaker::new(), state: AtomicU8::new(FREE) });
         let waker = bell.clone().into();
-        let line = Mutex::new(Line { connection, said: VecDeque::new() });
+        let line = Mutex::new(Line { connection, over: false, said: VecDeque::new() });
         Arc::new(Self { line, bell, waker })
     }
 
@@ -104,19 +111,19 @@ impl Wire {
 
 impl Line {
     fn poll(&mut self, waker: &Waker) -> Poll<Said> {
-        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.over) else {
+            return Poll::Pending;
+        };
         let polled = connection.poll_message(&mut Context::from_waker(waker));
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            // It must not be asked again.
-            self.connection = None;
-        }
+        self.over = matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
     }
 }
 
 impl Bell {
     fn hold(&self) -> Held<'_> {
-        self.state.store(HELD, Ordering::Release);
+        // Rung before, it has woken the driver.
+        self.state.swap(HELD, Ordering::AcqRel);
         Held(self)
     }
 }
@@ -126,14 +133,15 @@ struct Held<'a>(&'a Bell);
 
 impl Held<'_> {
     fn forget_rings(&self) {
-        // Not a store: what was done before it was rung has to be seen by the look that follows.
         self.0.state.swap(HELD, Ordering::AcqRel);
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.0.state.swap(FREE, Ordering::AcqRel) == RUNG {
+        let rung = self.0.state.swap(FREE, Ordering::AcqRel) & RUNG != 0;
+        // In a panic nobody has looked.
+        if rung || std::thread::panicking() {
             self.0.driver.wake();
         }
     }
@@ -145,9 +153,8 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let held = self.state.compare_exchange(HELD, RUNG, Ordering::AcqRel, Ordering::Acquire);
-        // Rung by now, it will be seen when it is let go.
-        if held.is_err_and(|state| state == FREE) {
+        // If it is held, that is seen when it is let go.
+        if self.state.fetch_or(RUNG, Ordering::AcqRel) & HELD == 0 {
             self.driver.wake();
         }
     }

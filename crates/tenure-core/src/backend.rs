@@ -428,6 +428,12 @@ pub enum Event {
         /// How.
         departure: Departure,
     },
+    /// A session of the store has ended, and these with it: [`Departure::SessionEnded`]. They are told
+    /// together, as there may be thousands.
+    SessionEnded {
+        /// Who.
+        members: Arc<[MemberId]>,
+    },
     /// Something about the lock changed; whoever waits for it should look.
     Changed {
         /// The lock.

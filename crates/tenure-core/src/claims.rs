@@ -1,6 +1,6 @@
 //! Who waits in this manager, and how the store's events reach them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -42,8 +42,12 @@ pub(crate) struct Waiters {
     changes: tokio::sync::Notify,
 }
 
-/// Takes the departures of members that do not wait.
-pub(crate) struct GoneHook(pub(crate) Box<dyn Fn(MemberId, Departure) + Send + Sync>);
+/// Takes the departures of members that do not wait; those who went together in one call.
+pub(crate) struct GoneHook(pub(crate) Box<Hook>);
+
+type Hook = dyn Fn(&Members, Departure) + Send + Sync;
+
+pub(crate) type Members = HashSet<MemberId, BuildHasherDefault<IdHasher>>;
 
 impl std::fmt::Debug for GoneHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,6 +106,14 @@ impl Waiters {
         if let Some(waiting) = waiting {
             *waiting.told.lock() = Told { look: true, grant: None };
             waiting.waker.wake();
+        }
+    }
+
+    fn are_gone(&self, who: impl IntoIterator<Item = MemberId>, departure: Departure) {
+        let members: Members = who.into_iter().collect();
+        members.iter().for_each(|member| self.disappoint(*member));
+        if let Some(hook) = &*self.gone.lock() {
+            hook.0(&members, departure);
         }
     }
 
@@ -175,11 +187,9 @@ impl Listener for Waiters {
                     waiting.tell(grant);
                 }
             }
-            Event::Gone { member, departure, .. } => {
-                self.disappoint(member);
-                if let Some(hook) = &*self.gone.lock() {
-                    hook.0(member, departure);
-                }
+            Event::Gone { member, departure, .. } => self.are_gone([member], departure),
+            Event::SessionEnded { members } => {
+                self.are_gone(members.iter().copied(), Departure::SessionEnded);
             }
             Event::Changed { name } => self.wake_where(|w| w.name == name),
             Event::Reconnected => self.wake_all(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::alarm::before;
 use crate::backend::{DynBackend, Evicted, Eviction, Listener, Reason};
 use crate::capability::Capabilities;
-use crate::claims::{GoneHook, Waiters};
+use crate::claims::{GoneHook, Members, Waiters};
 use crate::clock::{Clock, SystemClock};
 use crate::deadlock::CHECK_AFTER;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,6 @@ use crate::name::LockName;
 use crate::owner::Owner;
 use crate::request::LockRequest;
 use crate::stripes::Stripes;
-use crate::token::MemberId;
 use crate::values::Fence;
 use crate::view::{HolderView, View};
 use crate::watch::Watch;
@@ -95,8 +94,8 @@ impl LockManagerBuilder {
         let waiters = Arc::new(Waiters::default());
         let keeper = Keeper::new(self.clock, metrics, waiters.clone());
         let hook_keeper = Arc::downgrade(&keeper);
-        waiters.on_gone(GoneHook(Box::new(move |member, departure| {
-            lose_member(&hook_keeper, member, &LossReason::from(departure));
+        waiters.on_gone(GoneHook(Box::new(move |members, departure| {
+            lose_members(&hook_keeper, members, &LossReason::from(departure));
         })));
         let listener: Weak<Waiters> = Arc::downgrade(&waiters);
         self.backend.subscribe(listener as Weak<dyn Listener>);
@@ -440,14 +439,15 @@ impl fmt::Debug for LockManager {
     }
 }
 
-/// The store told that a member was ended by somebody else.
-fn lose_member(keeper: &Weak<Keeper>, member: MemberId, reason: &LossReason) {
+/// The store told that members were ended by somebody else. All leases are looked at, so once for all
+/// members.
+fn lose_members(keeper: &Weak<Keeper>, members: &Members, reason: &LossReason) {
     let Some(keeper) = keeper.upgrade() else {
         return;
     };
     for timed in keeper.timers.all() {
         if let Timed::Lease(lease) = timed
-            && lease.id == member
+            && members.contains(&lease.id)
         {
             keeper.lose(&lease, reason.clone());
         }

@@ -20,7 +20,7 @@ use tokio_postgres::{Notification, Row};
 
 use super::holder::read;
 use super::key::Key;
-use super::look::Seen;
+use super::look::{Rows, Seen};
 use super::registry::State;
 use super::room::Room;
 use super::setup::{WITHIN_BITS, numbered};
@@ -373,15 +373,17 @@ impl Room {
             .collect();
         if !left.is_empty() {
             match self.rows(key).await {
-                Ok(rows) => {
+                Ok(there) => {
                     // Its session may hold it again, for somebody who came later.
-                    let after = self.picture(key, &rows, true).await;
+                    let after = self.picture(key, &there, true).await;
                     for (holder, pid) in left {
                         // A process that has nothing else to do ends when it is told, before it can
                         // answer. Those who did not let go are other programs, and processes that do
                         // not answer.
-                        let ended = !after.still_holds(holder.member, pid)
-                            || (why.only_if.is_none() && self.end_session(pid, key).await?);
+                        let holds = after.still_holds(holder.member, pid)
+                            || self.has_not_let_go(&there, holder.member, pid);
+                        let ended =
+                            !holds || (why.only_if.is_none() && self.end_session(pid, key).await?);
                         gone.extend(ended.then(|| holder.clone()));
                     }
                 }
@@ -402,6 +404,23 @@ impl Room {
             tracing::debug!(%error, "no fence was drawn for those who were evicted");
         }
         Ok(Evicted::Done(gone))
+    }
+
+    /// Whether the server has a lock still of one of this process that holds it no more here: it is being given back,
+    /// or its session was closed, and the server has not seen that yet.
+    fn has_not_let_go(&self, there: &Rows, member: MemberId, pid: i32) -> bool {
+        let is_leaving = || {
+            let registry = self.registry.lock();
+            let entry = registry.entry(member);
+            entry.is_some_and(|entry| matches!(entry.state, State::Leaving(_)))
+        };
+        let has_ended = || {
+            let sessions = self.sessions.lock();
+            sessions.values().all(|session| session.pid != pid || session.session.is_closed())
+        };
+        let has_it =
+            |row: &super::look::Row| row.granted && row.pid == pid && row.is_of(&self.client);
+        there.list.iter().any(has_it) && (is_leaving() || has_ended())
     }
 
     /// Ends a session that holds this lock and no other; answers whether it holds it no more.

@@ -168,8 +168,9 @@ impl Room {
         let seen = |(member, entry): (MemberId, &Entry)| {
             let (pid, holds, fence) = match entry.state {
                 State::Held(hold) => (self.session(hold.session)?.pid, true, hold.fence.get()),
-                State::Waiting => (entry.waits_on?, false, 0),
-                State::Trying | State::Leaving(_) => return None,
+                // Who waits here, and tries now and then, waits all the while.
+                State::Waiting | State::Trying => (entry.waits_on?, false, 0),
+                State::Leaving(_) => return None,
             };
             Some(Seen {
                 pid,
@@ -199,6 +200,11 @@ impl Rows {
 }
 
 impl Row {
+    /// Whether it is of this process of ours.
+    pub(crate) fn is_of(&self, client: &str) -> bool {
+        self.process().as_deref() == Some(client)
+    }
+
     /// The process of ours that it belongs to.
     fn process(&self) -> Option<String> {
         let rest = self.application.strip_prefix(OURS)?;
@@ -299,7 +305,7 @@ fn paint(rows: &Rows, seen: &[Seen], here: &str) -> Picture {
             picture.waiters.extend(known.iter().map(|s| (row.pid, s.waiter())));
         }
         // What is ours and we do not know is just being given back.
-        let is_ours = row.process().as_deref() == Some(here);
+        let is_ours = row.is_of(here);
         if known.is_empty() && !(row.granted && is_ours) {
             picture.add_stranger(row, rows.now);
         }

@@ -4,7 +4,7 @@
 //! Two processes of two tasks each want one lock. What is modelled of the rest of this room is which
 //! statement goes to which session when, and what is done with each answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -18,9 +18,12 @@ use super::registry::{Begin, Hold, Landed, Leave, Registry, SessionId, State};
 
 const TIMES: (Moment, Micros) = (Moment::from_nanos(1), Micros(1));
 const KEY: Key = Key(7);
-/// How far a new session moves the sequence, and what a crash takes back at most.
-const LEAP: u64 = 4;
+/// How many sessions the server takes.
+const CONNECTIONS: u64 = 8;
+/// What a crash takes back at most for each session: what it drew while it waits for the disk.
 const LOST: u64 = 3;
+/// How far a new session moves the sequence.
+const LEAP: u64 = LOST * CONNECTIONS;
 
 /// Which variant is on trial, and how much may happen.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,14 @@ struct Rules {
     no_leap: bool,
     /// Or if its process believes to have another one, which nobody asked the server for.
     trusts_its_list: bool,
+    /// It draws past what one session may have lost, however many there are.
+    leaps_for_one: bool,
+    /// Whoever waits here asks a session without asking the registry.
+    tries_unasked: bool,
+    /// What a session grants is taken, also if it holds the lock already for another task.
+    takes_twice: bool,
+    /// How many of a process wait at the server; more wait here, and try.
+    places: usize,
     tasks: [usize; 2],
     ends: u8,
     crashes: u8,
@@ -43,6 +54,10 @@ const SOUND: Rules = Rules {
     trusts_cancel: false,
     no_leap: false,
     trusts_its_list: false,
+    leaps_for_one: false,
+    tries_unasked: false,
+    takes_twice: false,
+    places: 2,
     tasks: [2, 1],
     ends: 1,
     crashes: 1,
@@ -54,6 +69,8 @@ type Who = (usize, usize);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Request {
     Try(Who),
+    /// Of one that waits here.
+    TryAgain(Who),
     Wait(Who),
     Unlock(Who),
     UnlockAll(Who),
@@ -62,6 +79,7 @@ enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Reply {
     Tried(Who, Option<u64>),
+    TriedAgain(Who, Option<u64>),
     Granted(Who, u64),
     Cancelled(Who),
     Unlocked(Who),
@@ -97,6 +115,8 @@ struct World {
     /// Who has the lock and how often, and who waits for it.
     owner: Option<(SessionId, u8)>,
     queue: Vec<(SessionId, Who)>,
+    /// Those who wait in their process, without a place at the server.
+    here: BTreeSet<Who>,
     sequence: u64,
     /// The highest fence that anybody was told.
     told: u64,
@@ -109,6 +129,10 @@ struct World {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Begin(Who),
+    /// One that waits here tries.
+    TryAgain(Who),
+    /// It finds a place at the server.
+    Place(Who),
     Serve(SessionId),
     Deliver(SessionId),
     Release(Who),
@@ -145,8 +169,9 @@ impl World {
         // Whoever is there at the same server leapt before, and no crash has been since.
         let vouches = |s: &Session| s.process == process && (rules.trusts_its_list || !s.ended);
         if !rules.no_leap && !self.sessions.values().any(vouches) {
-            self.sequence += LEAP;
+            self.sequence += if rules.leaps_for_one { LOST } else { LEAP };
         }
+        assert!(self.alive() < CONNECTIONS, "the server takes no more");
         self.sessions.insert(id, Session { process, ..Session::default() });
         id
     }
@@ -182,14 +207,43 @@ impl World {
                 let session = self.holder(who.0, rules);
                 self.send(session, Request::Try(who));
             }
-            Begin::Wait => {
+            Begin::Wait if self.has_place(who.0, rules) => {
                 let session = self.session(who.0, rules);
                 self.send(session, Request::Wait(who));
+            }
+            Begin::Wait => {
+                self.here.insert(who);
             }
             // It was withdrawn meanwhile.
             _ => {
                 self.tasks.insert(who, Task::Done);
             }
+        }
+    }
+
+    /// Whether one more of a process may wait at the server.
+    fn has_place(&self, process: usize, rules: Rules) -> bool {
+        let wait = |r: &&Request| matches!(r, Request::Wait(_) | Request::UnlockAll(_));
+        let granted = |r: &&Reply| matches!(r, Reply::Granted(..) | Reply::Cancelled(_));
+        let waits = self.queue.iter().filter(|(_, who)| who.0 == process).count();
+        let sessions = self.sessions.values().filter(|s| s.process == process);
+        let under_way = sessions.map(|s| {
+            s.requests.iter().filter(wait).count() + s.replies.iter().filter(granted).count()
+        });
+        waits + under_way.sum::<usize>() < rules.places
+    }
+
+    fn alive(&self) -> u64 {
+        self.sessions.values().filter(|s| !s.ended).count() as u64
+    }
+
+    /// One that waits here asks a session.
+    fn try_again(&mut self, who: Who, rules: Rules) {
+        let member = Self::member(who);
+        if rules.tries_unasked || self.registries[who.0].may_try(member) == Begin::Try {
+            self.here.remove(&who);
+            let session = self.holder(who.0, rules);
+            self.send(session, Request::TryAgain(who));
         }
     }
 
@@ -223,13 +277,19 @@ impl World {
         let request = self.sessions.get_mut(&id).expect("it is there").requests.remove(0);
         let mine = self.owner.is_some_and(|(owner, _)| owner == id);
         match request {
-            Request::Try(who) => {
+            Request::Try(who) | Request::TryAgain(who) => {
                 let free = self.owner.is_none() && self.queue.is_empty();
                 let fence = (mine || free).then(|| {
                     self.owner = Some((id, self.owner.map_or(1, |(_, n)| n + 1)));
                     self.draw()
                 });
-                self.reply(id, Reply::Tried(who, fence));
+                self.reply(
+                    id,
+                    match request {
+                        Request::Try(_) => Reply::Tried(who, fence),
+                        _ => Reply::TriedAgain(who, fence),
+                    },
+                );
             }
             Request::Wait(who) => {
                 self.queue.push((id, who));
@@ -257,9 +317,15 @@ impl World {
         }
         let reply = session.replies.remove(0);
         match reply {
-            Reply::Tried(who, Some(fence)) | Reply::Granted(who, fence) => {
+            Reply::Tried(who, Some(fence))
+            | Reply::TriedAgain(who, Some(fence))
+            | Reply::Granted(who, fence) => {
                 let hold = Hold { session: id, fence: Fence::new(fence), at: Micros(1) };
-                let landed = self.registries[who.0].landed(Self::member(who), hold, TIMES);
+                let (registry, member) = (&mut self.registries[who.0], Self::member(who));
+                let landed = match rules.takes_twice {
+                    true => registry.land(member, hold, TIMES, false),
+                    false => registry.landed(member, hold, TIMES),
+                };
                 match landed {
                     Landed::Held(_) => {
                         self.told = self.told.max(fence);
@@ -274,6 +340,13 @@ impl World {
                     self.begin(who, true, rules);
                 } else {
                     self.tasks.insert(who, Task::Done);
+                }
+            }
+            Reply::TriedAgain(who, None) => {
+                if self.registries[who.0].waits_on_here(Self::member(who)) {
+                    self.here.insert(who);
+                } else {
+                    self.gives_up_here(who);
                 }
             }
             Reply::Cancelled(who) if rules.trusts_cancel => {
@@ -292,6 +365,13 @@ impl World {
         }
     }
 
+    /// One that waits here is told to stop.
+    fn gives_up_here(&mut self, who: Who) {
+        self.here.remove(&who);
+        self.registries[who.0].failed(Self::member(who), TIMES.0);
+        self.tasks.insert(who, Task::Done);
+    }
+
     /// What is sent to a session that has ended is answered by its end.
     fn send_to_living(&mut self, id: SessionId, request: Request) {
         self.send(id, request);
@@ -306,12 +386,13 @@ impl World {
         let lost = registry.session_ended(id, TIMES.0);
         let tasks: Vec<Who> = self.tasks.keys().copied().filter(|who| who.0 == process).collect();
         for who in tasks {
-            if lost.iter().any(|(member, _)| *member == Self::member(who)) {
+            if lost.contains(&Self::member(who)) {
                 self.tasks.insert(who, Task::Done);
             }
         }
         for request in session.requests {
             let (Request::Try(who)
+            | Request::TryAgain(who)
             | Request::Wait(who)
             | Request::Unlock(who)
             | Request::UnlockAll(who)) = request;
@@ -375,6 +456,7 @@ impl Model for Rules {
             next: 0,
             owner: None,
             queue: Vec::new(),
+            here: BTreeSet::new(),
             sequence: 0,
             told: 0,
             ends: 0,
@@ -390,6 +472,15 @@ impl Model for Rules {
                 Task::Asking => steps.push(Step::GiveUp(*who)),
                 Task::Holding(_) => steps.push(Step::Release(*who)),
                 Task::Leaving | Task::Done => {}
+            }
+        }
+        for who in &world.here {
+            let may_try = || world.registries[who.0].clone().may_try(World::member(*who));
+            if self.tries_unasked || may_try() == Begin::Try {
+                steps.push(Step::TryAgain(*who));
+            }
+            if world.has_place(who.0, *self) {
+                steps.push(Step::Place(*who));
             }
         }
         for (id, session) in &world.sessions {
@@ -416,7 +507,7 @@ impl Model for Rules {
             }
         }
         if world.crashes < self.crashes && world.told != 0 {
-            steps.extend([0, LOST].map(|lost| Step::Crash { lost }));
+            steps.extend([0, LOST * world.alive()].map(|lost| Step::Crash { lost }));
         }
     }
 
@@ -426,6 +517,12 @@ impl Model for Rules {
             Step::Begin(who) => {
                 next.tasks.insert(who, Task::Asking);
                 next.begin(who, false, *self);
+            }
+            Step::TryAgain(who) => next.try_again(who, *self),
+            Step::Place(who) => {
+                next.here.remove(&who);
+                let session = next.session(who.0, *self);
+                next.send(session, Request::Wait(who));
             }
             Step::Serve(id) => next.serve(id),
             Step::Deliver(id) => next.deliver(id, *self),
@@ -438,6 +535,9 @@ impl Model for Rules {
             Step::GiveUp(who) => {
                 next.registries[who.0].withdraw(&World::claim(who), TIMES.0);
                 next.tasks.insert(who, Task::Leaving);
+                if next.here.contains(&who) {
+                    next.gives_up_here(who);
+                }
             }
             Step::Cancel(id) => {
                 let at = next.queue.iter().position(|(q, _)| *q == id)?;
@@ -477,7 +577,11 @@ impl Model for Rules {
                     .sessions
                     .values()
                     .all(|s| !s.ended && s.replies.is_empty() && s.requests.is_empty());
-                !(quiet && world.owner.is_none() && !world.queue.is_empty())
+                let may_try = |who: &Who| {
+                    world.registries[who.0].clone().may_try(World::member(*who)) == Begin::Try
+                };
+                let waits = !world.queue.is_empty() || world.here.iter().any(|who| !may_try(who));
+                !(quiet && world.owner.is_none() && waits)
             }),
             Property::sometimes("a lock is handed over", |_, world: &World| {
                 world.queue.is_empty() && world.told > 2 && world.working() == 1
@@ -492,7 +596,7 @@ impl Model for Rules {
 impl World {
     fn key(&self) -> impl Hash + PartialEq + use<'_> {
         let digests = [self.registries[0].digest(), self.registries[1].digest()];
-        let server = (&self.owner, &self.queue, self.sequence, self.told, self.next);
+        let server = (&self.owner, &self.queue, self.sequence, self.told, self.next, &self.here);
         (digests, &self.tasks, &self.sessions, server, (self.ends, self.crashes, self.broken))
     }
 }
@@ -551,7 +655,29 @@ fn ended_sessions_and_crashes_keep_every_promise_in_every_order() {
 
 #[test]
 fn without_a_registry_two_tasks_of_a_process_work_at_once() {
-    find_out(Rules { no_registry: true, ..SOUND }, "no two work at once");
+    find_out(Rules { no_registry: true, takes_twice: true, ..SOUND }, "no two work at once");
+}
+
+#[test]
+fn those_who_wait_without_a_place_keep_every_promise_in_every_order() {
+    for places in [0, 1] {
+        check(Rules { places, tasks: [2, 1], ends: 0, crashes: 0, ..SOUND });
+        check(Rules { places, tasks: [2, 0], ends: 1, crashes: 1, ..SOUND });
+    }
+}
+
+#[test]
+fn one_that_waits_here_and_asks_nobody_holds_what_another_task_of_its_process_holds() {
+    let rules = Rules { tries_unasked: true, places: 0, ends: 0, crashes: 0, ..SOUND };
+    find_out(Rules { takes_twice: true, ..rules }, "no two work at once");
+    // The last line of defence: what a session grants twice is given back.
+    let checker = rules.checker().spawn_dfs().join();
+    assert!(!checker.discoveries().contains_key("no two work at once"));
+}
+
+#[test]
+fn a_leap_past_what_one_session_may_have_lost_lets_a_fence_fall() {
+    find_out(Rules { leaps_for_one: true, ends: 0, ..SOUND }, "fences only rise");
 }
 
 #[test]

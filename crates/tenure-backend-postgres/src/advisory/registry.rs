@@ -191,6 +191,38 @@ impl Registry {
         if wait { Begin::Wait } else { Begin::Busy }
     }
 
+    /// Whoever waits here, with nobody at the server for it, wants to ask a session now. Only if nobody of
+    /// this process may hold the lock: a session that does gives it to anybody who asks. It is one
+    /// look, so that of those who are woken together one asks.
+    pub(crate) fn may_try(&mut self, member: MemberId) -> Begin {
+        let Some(me) = self.entries.get(&member) else { return Begin::Wait };
+        if me.state != State::Waiting || me.ends.is_some() {
+            return Begin::Wait;
+        }
+        let (shared, mut comes_later, mut begin) = (me.shared, false, Begin::Try);
+        for (other, entry) in self.of(me.key) {
+            match entry.state {
+                _ if other == member => comes_later = true,
+                State::Waiting if entry.shared || !shared || comes_later => {}
+                // Readers who are there let no more pass a writer who came before them.
+                State::Waiting => return Begin::Wait,
+                State::Held(_) if shared && entry.shared => begin = Begin::Probe,
+                State::Held(_) | State::Trying | State::Leaving(_) => return Begin::Wait,
+            }
+        }
+        if let Some(me) = self.entries.get_mut(&member) {
+            me.state = State::Trying;
+        }
+        begin
+    }
+
+    /// It asked, and the lock was taken: it waits on; `false` if it is to end.
+    pub(crate) fn waits_on_here(&mut self, member: MemberId) -> bool {
+        let Some(entry) = self.entries.get_mut(&member) else { return false };
+        entry.state = State::Waiting;
+        entry.ends.is_none()
+    }
+
     /// A session was asked for a lock, or a wait has ended, and it has it.
     pub(crate) fn landed(
         &mut self,
@@ -198,16 +230,38 @@ impl Registry {
         hold: Hold,
         (now, wall): (Moment, Micros),
     ) -> Landed {
+        let again = self.holds_by(hold.session, member);
+        self.land(member, hold, (now, wall), again)
+    }
+
+    /// The same, `again` if the session holds the lock already for another one.
+    pub(super) fn land(
+        &mut self,
+        member: MemberId,
+        hold: Hold,
+        (now, wall): (Moment, Micros),
+        again: bool,
+    ) -> Landed {
         let Some(entry) = self.entries.get_mut(&member) else {
             return Landed::Unwanted;
         };
-        if entry.ends.is_some() {
+        if entry.ends.is_some() || again {
             entry.state = State::Leaving(hold.session);
             return Landed::Unwanted;
         }
         entry.state = State::Held(hold);
         (entry.seen, entry.renewed, entry.since) = (entry.seen.max(now), wall, wall);
         Landed::Held(entry.grant(hold))
+    }
+
+    /// Whether this session holds the lock already for somebody with whom this one does not share it.
+    /// Nobody asks it then; if somebody did, it would grant all the same.
+    fn holds_by(&self, session: SessionId, member: MemberId) -> bool {
+        let Some(me) = self.entries.get(&member) else { return false };
+        self.of(me.key).any(|(other, entry)| {
+            let holds = matches!(entry.state, State::Held(hold) if hold.session == session);
+            other != member && holds && !(me.shared && entry.shared)
+        })
     }
 
     /// What it asked for it did not get, or it stopped waiting: it is no more.
@@ -254,11 +308,7 @@ impl Registry {
     }
 
     /// A session has ended: so have these.
-    pub(crate) fn session_ended(
-        &mut self,
-        session: SessionId,
-        now: Moment,
-    ) -> Vec<(MemberId, LockName)> {
+    pub(crate) fn session_ended(&mut self, session: SessionId, now: Moment) -> Vec<MemberId> {
         let on_it = |entry: &Entry| match entry.state {
             State::Held(hold) => hold.session == session,
             State::Leaving(of) => of == session,
@@ -268,9 +318,9 @@ impl Registry {
             .entries
             .iter()
             .filter(|(_, entry)| on_it(entry))
-            .map(|(member, entry)| (*member, entry.name.clone()))
+            .map(|(member, _)| *member)
             .collect();
-        for (member, _) in &ended {
+        for member in &ended {
             self.remove(*member, Some(Departure::SessionEnded), now);
         }
         ended

@@ -267,13 +267,9 @@ impl Room {
     pub(crate) fn session_ended(&self, id: SessionId) {
         let holder = self.sessions.lock().remove(&id);
         let ended = self.registry.lock().session_ended(id, self.now());
-        for (member, name) in &ended {
-            self.limits.give();
-            let (name, member) = (name.clone(), *member);
-            let departure = Departure::SessionEnded;
-            self.listeners.tell(&Event::Gone { name, member, departure });
-        }
         if !ended.is_empty() {
+            ended.iter().for_each(|_| self.limits.give());
+            self.listeners.tell(&Event::SessionEnded { members: ended.as_slice().into() });
             let why = holder.as_ref().and_then(|h| h.session.why_ended()).unwrap_or("unknown");
             tracing::warn!(locks = ended.len(), why, "a session ended, and its locks are lost");
         }

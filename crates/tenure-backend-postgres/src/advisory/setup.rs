@@ -13,9 +13,10 @@ use crate::{error, pooler};
 
 /// The oldest server, as it says its version: 14.
 const OLDEST: i32 = 140_000;
-/// How far a new session moves the sequence of the fences. A crash may lose numbers whose
-/// commit had not reached the disk yet when others were drawn in its wake: never as many as this.
-const LEAP: i32 = 1024;
+/// How far a new session moves the sequence of the fences. The server logs it 32 numbers ahead, and only the
+/// process that writes such a record waits for the disk: for each that hangs in that, a crash
+/// may take back 33 numbers that others drew in its wake.
+const LEAP: &str = "greatest(1024, 40 * current_setting('max_connections')::int)";
 /// How long making a session may take, beyond the connection.
 const SETUP: Duration = Duration::from_secs(10);
 /// How many bits of a fence the sequence has; above them is the timeline.
@@ -43,12 +44,13 @@ async fn make(room: &Arc<Room>, class: Duration, solo: bool) -> Result<Arc<Holde
         if pooler::is_between(server, name, &session, here.pid).await? {
             return Err(pooled());
         }
-    } else if others.iter().any(|other| other.pid == here.pid) {
+    } else if is_shared(others.iter().map(|other| (other.pid, other.born)), &here) {
         return Err(pooled());
     }
     let schema = &room.config.schema;
     settings(&session, class, SETUP).await?;
-    let timeline = match others.iter().find(|other| Some(other.pid) == here.vouched_by) {
+    let vouches = here.vouched_by.and_then(|at| others.get(usize::try_from(at - 1).ok()?));
+    let timeline = match vouches {
         Some(other) => other.timeline,
         None => {
             ready_fence(&session, schema).await?;
@@ -100,8 +102,14 @@ struct Here {
     pid: i32,
     /// When its process there began.
     born: i64,
-    /// The process of another session that is there as well, and has been since it was made.
-    vouched_by: Option<i32>,
+    /// Another session that is there as well, and has been since it was made: its place in the list, from 1 on.
+    vouched_by: Option<i64>,
+}
+
+/// Whether a process of the server that has sessions of ours is the new one's, too: only a pooler gives it to
+/// two. After a restart of the server its number may come again, but not with its time.
+fn is_shared(mut known: impl Iterator<Item = (i32, i64)>, here: &Here) -> bool {
+    known.any(|process| process == (here.pid, here.born))
 }
 
 /// Sees that the server is one to lock on, and says who is there. How many locks there are is counted for
@@ -235,4 +243,16 @@ pub(crate) fn fence(timeline: i64, number: i64) -> Result<tenure_core::Fence> {
     }
     let fence = (timeline << BITS) | number;
     Ok(tenure_core::Fence::new(u64::try_from(fence).expect("neither of its parts is negative")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_number_that_comes_again_after_a_restart_is_no_pooler() {
+        let here = Here { pid: 77, born: 2_000, vouched_by: None };
+        assert!(!is_shared([(76, 1_000), (77, 1_000)].into_iter(), &here));
+        assert!(is_shared([(76, 1_000), (77, 2_000)].into_iter(), &here));
+    }
 }

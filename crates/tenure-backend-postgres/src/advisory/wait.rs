@@ -20,7 +20,7 @@ use super::bus::WANTS;
 use super::class::class;
 use super::holder::{Holder, Wish, read};
 use super::key::Key;
-use super::registry::{Hold, Landed};
+use super::registry::{Begin, Hold, Landed};
 use super::room::{Room, Started, over};
 use super::setup::numbered;
 use crate::error;
@@ -218,17 +218,29 @@ impl Wait {
                 () = pause_for(pause.mul_f64(0.5 + rand_half())) => {}
             }
             pause = (pause * 2).min(PAUSES.1);
-            let sent = self.room.now();
-            let tried = self.try_now().await;
-            match tried {
+            let (room, member) = (self.room.clone(), self.claim.member);
+            let begin = room.registry.lock().may_try(member);
+            if begin == Begin::Wait {
+                continue;
+            }
+            let sent = room.now();
+            match self.try_now(begin == Begin::Probe).await {
                 Ok(Some((holder, number))) => return Err(Ended::Tried(holder, number, sent)),
                 Ok(None) => {}
                 Err(error) => return Err(Ended::Failed(error)),
             }
+            let waits_on = room.registry.lock().waits_on_here(member);
+            room.tell_landed();
+            if !waits_on {
+                return Err(Ended::Stopped);
+            }
         }
     }
 
-    async fn try_now(&self) -> Result<Option<(Arc<Holder>, i64)>> {
+    async fn try_now(&self, probe: bool) -> Result<Option<(Arc<Holder>, i64)>> {
+        if probe && !self.room.probe(self.key).await? {
+            return Ok(None);
+        }
         let holder = self.room.seat(class(self.claim.ttl)).await?;
         let (sender, answer) = oneshot::channel();
         let done = Box::new(move |_: &Arc<Room>, holder: &Arc<Holder>, number: Result<_>| {
@@ -243,16 +255,21 @@ impl Wait {
     }
 
     async fn wait_at_the_server(&mut self, gate: &Gate) -> Ended {
-        let order = tokio::select! {
-            order = gate.order.lock() => order,
-            () = self.stop.notified() => return Ended::Stopped,
+        let stop = self.stop.clone();
+        let mut order = pin!(gate.order.lock());
+        let order = loop {
+            tokio::select! {
+                order = &mut order => break order,
+                () = stop.notified() => return Ended::Stopped,
+                // Whoever is before it takes long; that it waits is certain.
+                () = pause_for(PAUSES.1), if self.first.is_some() => self.tell_no_place(),
+            }
         };
         let holder = match self.room.solo(class(self.claim.ttl)).await {
             Ok(holder) => holder,
             Err(error) => return Ended::Failed(error),
         };
         let room = self.room.clone();
-        let stop = self.stop.clone();
         holder.is_asked(room.now());
         room.registry.lock().waits_on(self.claim.member, holder.pid);
         let statement = &holder.statements.wait[usize::from(self.shared)];
@@ -318,15 +335,17 @@ impl Wait {
     async fn until_enqueued(&mut self, pid: i32) {
         let mut pause = LOOKS.0;
         loop {
-            let rows = match self.room.rows(self.key).await {
-                Ok(rows) => rows,
-                // Whoever waits is not told its place; it waits all the same.
-                Err(_) => return,
-            };
-            if rows.list.iter().any(|row| row.pid == pid && !row.granted) {
-                let place = self.room.place_in(self.key, &rows, pid).await;
-                self.tell(Ok(Verdict::Queued(place)));
-                return;
+            match self.room.rows(self.key).await {
+                Ok(rows) if rows.list.iter().any(|row| row.pid == pid && !row.granted) => {
+                    let place = self.room.place_in(self.key, &rows, pid).await;
+                    self.tell(Ok(Verdict::Queued(place)));
+                    return;
+                }
+                Ok(_) => {}
+                // It waits all the same, and is told so, if not where: whoever is told nothing gives up.
+                Err(_) => {
+                    self.tell(Ok(Verdict::Queued(Place::default())));
+                }
             }
             pause_for(pause).await;
             pause = (pause * 2).min(LOOKS.1);
@@ -338,6 +357,12 @@ impl Wait {
         self.room.registry.lock().waits_on(self.claim.member, 0);
         let place = self.room.place(&self.claim, self.key, true).await;
         self.tell(Ok(Verdict::Queued(place.unwrap_or_else(|_| Place::default()))));
+    }
+
+    /// Tells that it waits, nobody knows where.
+    fn tell_no_place(&mut self) {
+        self.room.registry.lock().waits_on(self.claim.member, 0);
+        self.tell(Ok(Verdict::Queued(Place::default())));
     }
 
     fn tell(&mut self, verdict: Result<Verdict>) -> bool {
@@ -358,6 +383,8 @@ impl Wait {
         match landed {
             Landed::Unwanted => {
                 room.unlock(member, self.key, self.shared, holder).0.leave(&room);
+                // Should it want the lock all the same, it asks again.
+                room.listeners.tell(&Event::Changed { name: self.claim.name.clone() });
             }
             Landed::Held(grant) => {
                 if holder.session.is_closed() {

@@ -52,6 +52,19 @@ fn fences_never_fall_when_the_server_crashes_under_load() {
     assert!(highest < last.fencing_token());
 }
 
+/// Each session that hangs in its commit may lose 33 numbers: a leap of one length for all servers was too
+/// short for those with many sessions.
+#[test]
+fn the_leap_is_longer_than_what_all_sessions_may_have_lost() {
+    for most in [20, 100] {
+        let stage = Stage::with(PostgresSetup::new().set("max_connections", &most.to_string()));
+        drop(acquire(&stage.manager(), X, LONG));
+        let drawn = stage.server.psql("select last_value from tenure.fence");
+        let drawn: i32 = drawn.parse().unwrap();
+        assert!(1024 <= drawn && 33 * most < drawn, "{drawn} of {most}");
+    }
+}
+
 #[test]
 fn a_crash_loses_all_locks_and_tells_and_nobody_is_left_waiting() {
     let stage = Stage::with(PostgresSetup::new().durable());

@@ -9,7 +9,7 @@ use tenure_core::backend::{Event, Evicted, Eviction, Listener, Reason};
 use tenure_core::{Details, LockName, MemberId, Owner};
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use crate::stage::{LONG, Stage, until};
+use crate::stage::{LONG, Stage, X, until};
 
 /// What the other process of these tests is called.
 const OTHER: &str = "00000000000000aa";
@@ -75,6 +75,29 @@ fn whoever_has_the_session_of_one_that_was_force_released_keeps_it() {
     assert_eq!(gone[0].member, MemberId::from_bytes([1; 32]));
     assert_eq!(stage.holding(), [pid.to_string()]);
     other.abort();
+}
+
+/// Its session was closed from here as it did not answer, and so it was taken for gone: the server had the lock still.
+#[test]
+fn whoever_was_force_released_is_not_gone_before_the_server_has_let_go_of_the_lock() {
+    let stage = Stage::new();
+    let (locks, other) = (stage.manager(), stage.manager());
+    let ttl = std::time::Duration::from_secs(1);
+    let guard = block_on(locks.lock(X).ttl(ttl).acquire()).unwrap();
+    // Where its process is asked.
+    block_on(locks.inspect(X)).unwrap();
+    let pid = stage.holding()[0].clone();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let released = block_on(locks.force_release(X, None, "it hangs"));
+    let has_it = stage.holding().contains(&pid);
+    signal("-CONT");
+    assert!(has_it, "nothing is shown: the server was faster");
+    assert!(released.is_err(), "{released:?}");
+    until("its end comes", || stage.holding().is_empty());
+    drop((guard, crate::stage::acquire(&other, X, LONG)));
 }
 
 /// Keeps the store from asking anything when somebody is gone.

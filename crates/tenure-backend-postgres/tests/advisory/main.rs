@@ -13,6 +13,7 @@ mod crash;
 mod evict;
 mod limits;
 mod network;
+mod no_place;
 mod others;
 mod pooler;
 mod sessions;

@@ -1,12 +1,14 @@
 //! What networks do to sessions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use tenure_core::{ErrorKind, LossReason};
+use tenure_core::backend::{Claim, Verdict};
+use tenure_core::{Details, ErrorKind, LockManager, LockName, LossReason, Owner, Token};
 use tenure_testkit::proxy::{Direction, Fault, FaultProxy};
 
-use crate::stage::{LONG, Stage, X, acquire, attempt, now, until};
+use crate::stage::{LONG, Stage, X, acquire, attempt, look, now, until};
 
 #[test]
 fn an_acquire_whose_answer_is_lost_holds_nothing_that_nobody_knows_of() {
@@ -102,4 +104,40 @@ fn what_no_server_says_is_an_error_and_no_lock() {
         proxy.set(Direction::ToClient, Fault::Pass);
         until("the lock is free", || stage.holding().is_empty());
     }
+}
+
+/// Whoever was not told that it waits gave up after a while, with its place at the server.
+#[test]
+fn a_wait_is_told_of_also_if_nobody_can_look_for_its_place() {
+    let stage = Stage::new();
+    let proxy = FaultProxy::start(stage.server.port());
+    let backend = tenure_backend_postgres::open(&stage.url_at(proxy.port())).unwrap();
+    let (far, near) = (LockManager::new(backend.clone()).unwrap(), stage.manager());
+    // It has a session to wait with afterwards, and the one that looks.
+    let guard = acquire(&near, X, LONG);
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| acquire(&far, X, LONG));
+        until("it waits", || !look(&near, X).waiters.is_empty());
+        block_on(guard.release()).unwrap();
+        block_on(next.join().unwrap().release()).unwrap();
+    });
+    let guard = acquire(&near, X, LONG);
+    proxy.refuse();
+    let looked = "from pg_stat_activity where application_name like 'tenure/%' \
+                  and query ~ 'pg_stat_activity a|pg_notify|listen'";
+    stage.server.psql(&format!("select pg_terminate_backend(pid, 5000) {looked}"));
+    let details = Arc::new(Details::of(Owner::this_process()));
+    let name = LockName::new(X).unwrap();
+    let mut claim = Claim::new(name, Token::random(), LONG, details);
+    claim.wait = true;
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| block_on(backend.acquire(&claim)));
+        until("it is told that it waits", || waits.is_finished());
+        let told = waits.join().unwrap();
+        assert!(matches!(told, Ok(Verdict::Queued(_))), "{told:?}");
+        proxy.accept();
+    });
+    block_on(backend.withdraw(&claim)).unwrap();
+    block_on(guard.release()).unwrap();
+    drop(acquire(&far, X, LONG));
 }

@@ -1,10 +1,12 @@
 //! What sessions do to locks, and locks to sessions.
 
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use tenure_core::{LossReason, NotReleased};
+use tenure_core::backend::{Event, Listener};
+use tenure_core::{LockManager, LossReason, NotReleased};
 
 use crate::stage::{LONG, Stage, X, acquire, attempt, look, now, until, until_waiting};
 
@@ -75,6 +77,68 @@ fn a_waiting_session_that_is_ended_waits_anew() {
         block_on(guard.release()).unwrap();
         drop(next.join().unwrap());
     });
+}
+
+/// Does something when a session has ended, within being told.
+struct AtTheEnd<F>(F);
+
+impl<F: Fn(usize) + Send + Sync + 'static> Listener for AtTheEnd<F> {
+    fn on_event(&self, event: Event) {
+        if let Event::SessionEnded { members } = event {
+            (self.0)(members.len());
+        }
+    }
+}
+
+/// The session was cut before the holders were told, and the next one could hold before they knew.
+#[test]
+fn a_session_that_is_closed_from_here_has_its_locks_until_their_holders_are_told() {
+    let stage = Arc::new(Stage::new());
+    let backend = stage.backend();
+    let locks = LockManager::new(backend.clone()).unwrap();
+    let reader = || block_on(locks.lock(X).ttl(LONG).shared().try_acquire());
+    let (first, other) = (reader().unwrap().unwrap(), acquire(&locks, "y", LONG));
+    let pid = stage.holding()[0].clone();
+    let its_locks = {
+        let stage = stage.clone();
+        move || stage.holding().iter().filter(|holds| **holds == pid).count()
+    };
+    let (tell, told) = mpsc::channel();
+    let at_the_end = Arc::new(AtTheEnd({
+        let its_locks = its_locks.clone();
+        move |_| tell.send(its_locks()).unwrap()
+    }));
+    let weak: Weak<AtTheEnd<_>> = Arc::downgrade(&at_the_end);
+    backend.subscribe(weak);
+    // A second reader that gets the lock, but no number: how often its session has it is not known.
+    stage.server.psql("drop sequence tenure.fence");
+    let another_session = reader();
+    assert_eq!(told.recv().unwrap(), 2);
+    for guard in [first, other] {
+        assert_eq!(block_on(guard.lost()), LossReason::SessionEnded);
+    }
+    until("they are free then", || its_locks() == 0);
+    drop(another_session);
+}
+
+/// Each of them was looked for among all, in the one thread that drives all sessions.
+#[test]
+fn the_locks_of_a_session_that_has_ended_are_told_at_once() {
+    const MANY: usize = 200;
+    let stage = Stage::new();
+    let backend = stage.backend();
+    let locks = LockManager::new(backend.clone()).unwrap();
+    let guards: Vec<_> = (0..MANY).map(|n| acquire(&locks, &format!("many/{n}"), LONG)).collect();
+    let (tell, told) = mpsc::channel();
+    let at_the_end = Arc::new(AtTheEnd(move |count| tell.send(count).unwrap()));
+    let weak: Weak<AtTheEnd<_>> = Arc::downgrade(&at_the_end);
+    backend.subscribe(weak);
+    stage.server.psql(&format!("select pg_terminate_backend({})", stage.holding()[0]));
+    assert_eq!(told.recv().unwrap(), MANY);
+    for guard in guards {
+        assert_eq!(block_on(guard.lost()), LossReason::SessionEnded);
+    }
+    assert!(told.try_recv().is_err());
 }
 
 /// A sign of life that comes behind a wait is answered when the wait is: its session is not silent.

@@ -6,6 +6,6 @@ select current_setting('server_version_num')::int4,
        case when $1 then (select count(*) from pg_locks) end,
        (select (extract(epoch from backend_start) * 1e6)::int8
           from pg_stat_get_activity(pg_backend_pid())),
-       (select min(there.pid) from unnest($2::int4[], $3::int8[]) as known (pid, born),
+       (select min(known.at) from unnest($2::int4[], $3::int8[]) with ordinality as known (pid, born, at),
                pg_stat_get_activity(known.pid) as there
          where (extract(epoch from there.backend_start) * 1e6)::int8 = known.born)
