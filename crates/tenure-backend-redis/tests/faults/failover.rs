@@ -66,7 +66,15 @@ impl Pair {
             let info = stage.server.cli(&["INFO", "replication"]);
             info.contains("state=online") && (info.contains("lag=0") || info.contains("lag=1"))
         });
-        Self { stage, replica, link }
+        let pair = Self { stage, replica, link };
+        // Whoever waits and is granted what no replica confirms in time has to stand in line again.
+        let asks = format!("{}?min_replicas=1", pair.stage.url());
+        let asks = LockManager::new(backend(&asks)).unwrap();
+        until("the replica confirms", || {
+            let granted = block_on(asks.try_acquire("ready", LONG));
+            granted.is_ok_and(|guard| block_on(guard.expect("it is free").release()).is_ok())
+        });
+        pair
     }
 
     /// Makes the replica the primary, and moves the address to it.
