@@ -295,7 +295,9 @@ fn without_baton(room: &Room, name: &LockName) -> Error {
             ErrorKind::Unsupported,
             format!("{} was made by another version of tenure", path.display()),
         )
-        .with_help("a newer tenure uses this directory; update this one");
+        .with_help(
+            "update the older of the two programs; if none uses the lock any more, remove its directory",
+        );
     }
     error::corrupt(&path, "has no current step, or one whose record is not there or not whole")
         .with_help("somebody removed files of it; when nobody uses the lock, remove the directory")
