@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tenure_core::backend::{Claim, DynBackend};
 pub(crate) use tenure_testkit::faults::{Ground, LONG, SHORT, Setup};
-use tenure_testkit::history::Rules;
+use tenure_testkit::history::{Promise, Rules};
 use tenure_testkit::proxy::FaultProxy;
 use tenure_testkit::servers::Server;
 use tenure_testkit::servers::postgres::{PostgresServer, PostgresSetup};
@@ -58,6 +58,13 @@ impl Ground for Stage {
     const TTL: Duration = Duration::from_millis(800);
     const SLACK: Duration = Duration::from_millis(300);
     const WORDS: [&'static [u8]; 3] = [b"claim_many", b"renew_many", b"release_many"];
+    /// A session is made by a process of the server's.
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    /// Statements come with their text.
+    const DRIP: usize = 64;
+    /// A server that asks somebody else for each time is too slow for a crowd.
+    const DRIFT_TRIES: &'static [Promise] =
+        &[Promise::Fence, Promise::Loss, Promise::Release, Promise::Orphans];
 
     fn start(setup: &Setup) -> Self {
         // What has to be kept is kept also where commits are not waited for.

@@ -8,7 +8,6 @@
 
 mod child;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
@@ -24,6 +23,7 @@ use tenure_core::clock::SystemClock;
 use tenure_recipes::{Compaction, Semaphore, TaskQueue};
 use tenure_testkit::servers::postgres::PostgresSetup;
 use tenure_testkit::servers::redis::RedisSetup;
+use tenure_testkit::stage::this_program;
 
 use child::{Job, PERMITS, Process, Recipe, be_another_process, coordinator, until};
 
@@ -38,12 +38,6 @@ const AT_ONCE: usize = 4;
 #[test]
 fn another_process() {
     be_another_process();
-}
-
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
 }
 
 fn open(url: &str) -> Arc<dyn DynBackend> {

@@ -6,7 +6,6 @@
 
 mod candidate;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,25 +14,21 @@ use tenure_backend_file::{FileBackend, FileConfig};
 use tenure_backend_redis::RedisBackend;
 use tenure_core::backend::{Claim, DynBackend};
 use tenure_core::clock::SystemClock;
-use tenure_testkit::history::verdict::PromiseVerdict;
-use tenure_testkit::history::{Demand, Event, Op, Phase, Promise, Rules, Status};
+use tenure_testkit::history::{Demand, Event, Op, Phase, Promise, Rules};
 use tenure_testkit::lock_taker::{Doing, Fleet, Job, Run};
 use tenure_testkit::servers::patience;
 use tenure_testkit::servers::postgres::PostgresSetup;
 use tenure_testkit::servers::redis::RedisSetup;
+use tenure_testkit::stage::{PATIENCE, assert_held, rounds, this_program};
 
 /// The ttl of a term.
 const TTL: Duration = Duration::from_millis(500);
-/// How long a state is waited for that has to come.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A term that is over goes to a live candidate within this, on a machine that has other things to do.
 const RECOVERY: Duration = Duration::from_millis(2500);
 /// How late a busy machine may run the thread that tells of a loss.
 const SLACK: Duration = Duration::from_millis(600);
 /// How leaders are ended by force, where a killed one has to be waited out.
 const FORCE: Force = Force { changes: 34, stop_one_in: 2, ttl: TTL };
-/// The variable that asks for so many times as many.
-const ROUNDS: &str = "TENURE_FAULT_ROUNDS";
 
 /// How leaders are ended by force.
 #[derive(Clone, Copy)]
@@ -61,12 +56,6 @@ fn open(url: &str) -> Arc<dyn DynBackend> {
     }
     let config = FileConfig::from_url(url).unwrap();
     Arc::new(FileBackend::open(&config, Arc::new(SystemClock)).unwrap())
-}
-
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]);
-    command
 }
 
 #[test]
@@ -100,9 +89,8 @@ fn forced_changes_never_let_two_lead_on_advisory_locks() {
 
 /// Kills and stops one leader after the other; then judges what all of them wrote down.
 fn change_leaders(url: &str, mut force: Force) {
-    let rounds: u32 = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().unwrap());
     let history = tempfile::tempdir().unwrap();
-    force.changes *= rounds;
+    force.changes *= u32::try_from(rounds(1)).unwrap();
     let mut crowd = Crowd::new(url, force.ttl, &history);
     let mut stopped: Option<String> = None;
     for change in 0..force.changes {
@@ -179,13 +167,8 @@ fn judge(run: &Run, force: Force) {
     let rules = Rules { lost_slack: SLACK, place: Claim::WAIT_TTL, ..Rules::new(ttl, RECOVERY) }
         .expect(Promise::Orphans, Demand::NotOffered)
         .expect(Promise::Order, Demand::NotOffered);
-    let verdict = run.judge(None, &rules);
-    println!("{}\n{verdict}", run.tally);
-    let broken = |p: &&PromiseVerdict| p.status == Status::Broken && p.demand == Demand::Must;
-    assert!(verdict.promises.iter().find(broken).is_none(), "{verdict}\n{:#?}", run.complaints);
-    for promise in [Promise::Exclusion, Promise::Fence, Promise::Loss, Promise::Recovery] {
-        assert_eq!(verdict.status(promise), Some(Status::Held), "{promise}: {verdict}");
-    }
+    let tried = [Promise::Exclusion, Promise::Fence, Promise::Loss, Promise::Recovery];
+    assert_held(run, &rules, None, &tried);
     let is = |op, phase| move |event: &&Event| (event.op, event.phase) == (op, phase);
     let terms = run.events.iter().filter(is(Op::Acquire, Phase::Ok)).count();
     assert!(usize::try_from(changes).unwrap() < terms, "{terms} terms, {changes} changes");

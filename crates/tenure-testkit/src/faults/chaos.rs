@@ -10,7 +10,7 @@ use crate::seed::seed;
 use crate::stage::{X, assert_all_held, rounds};
 
 const TAKERS: usize = 6;
-const LASTS: Duration = Duration::from_secs(4);
+const LASTS: Duration = Duration::from_secs(5);
 /// How many of the last events are told if a taker does not end.
 const TAIL: usize = 60;
 

@@ -92,9 +92,8 @@ pub fn a_server_whose_clock_is_five_percent_fast_or_slow_breaks_no_promise<G: Gr
             fleet.disturb(&Plan::both(5, Duration::from_secs(3)), &job).unwrap();
             outlive::<G>(&mut fleet, &job);
             let run = fleet.finish().unwrap();
-            // Whether anybody comes at the moment when a lease ends is left to chance here.
-            let tried = [Promise::Fence, Promise::Loss, Promise::Release, Promise::Orphans];
-            assert_held(&run, &G::rules(G::TTL), Some(&ground.left(G::TTL)), &tried);
+            let left = ground.left(G::TTL);
+            assert_held(&run, &G::rules(G::TTL), Some(&left), G::DRIFT_TRIES);
         }
     }
 }

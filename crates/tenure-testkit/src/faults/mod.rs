@@ -25,7 +25,7 @@ use std::time::Duration;
 use tenure_core::LockManager;
 use tenure_core::backend::{Claim, DynBackend};
 
-use crate::history::Rules;
+use crate::history::{Promise, Rules};
 use crate::lock_taker::{Fleet, Job};
 use crate::proxy::FaultProxy;
 use crate::servers::Server;
@@ -60,6 +60,12 @@ pub trait Ground: Sized {
     /// A word that every request to acquire contains, and no other; likewise one to renew and one to
     /// release. May be the same.
     const WORDS: [&'static [u8]; 3];
+    /// What may take a few messages over a connection that may have to be made anew.
+    const AT_ONCE: Duration = AT_ONCE;
+    /// With how many bytes every 2 ms a request is still answered within its time.
+    const DRIP: usize = 16;
+    /// What a few seconds with a clock at a wrong rate are long enough to try.
+    const DRIFT_TRIES: &'static [Promise] = &Promise::ALL;
 
     /// Starts everything.
     fn start(setup: &Setup) -> Self;
